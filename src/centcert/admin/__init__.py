@@ -1,0 +1,1 @@
+"""What the commands call: settings and, later, publish, inventory, explain."""

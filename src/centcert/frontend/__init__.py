@@ -1,0 +1,1 @@
+"""The listeners, the relay to the backend, and their limits."""

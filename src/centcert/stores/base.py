@@ -1,0 +1,124 @@
+"""The contract of a store: where blobs live. It decides nothing about names."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from types import TracebackType
+
+MAX_BLOB_BYTES: Final = 256 * 1024
+"""The largest blob a store hands out. A chain of RSA-4096 certificates is under 16 KiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """The bytes behind a key, read whole.
+
+    Attributes:
+        key: the object's key, for example ``www.contoso.com.pfx``.
+        data: at most ``MAX_BLOB_BYTES``; holds a private key, so never in a ``repr``.
+        version: opaque; equal versions of one key mean equal bytes.
+    """
+
+    key: str
+    data: bytes
+    version: str
+
+    def __repr__(self) -> str:
+        return f"Blob(key={self.key!r}, version={self.version!r}, {len(self.data)} bytes)"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One line of a listing.
+
+    Attributes:
+        key: the object's key, in the store's own spelling.
+        version: as in ``Blob``: equal to the version that ``fetch`` would give now.
+        size: bytes.
+        modified: seconds since the epoch, the store's clock.
+    """
+
+    key: str
+    version: str
+    size: int
+    modified: float
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something changed in the store.
+
+    Attributes:
+        key: the object's key, or ``None``: changes were lost, look at everything again.
+    """
+
+    key: str | None
+
+
+class Store(ABC):
+    """A flat folder of blobs, read-only.
+
+    Concurrency: every method may be called any number of times at once from one
+    event loop. Cancellation: a cancelled call leaves the store usable. Nothing
+    blocks the event loop. Every wait is bounded by the store itself.
+
+    Errors of every method: ``StoreUnavailable`` (may be tried again), ``StoreBusy``,
+    ``StoreDenied``, ``StoreAuthenticationFailed``, ``StoreInsecure``. No other error
+    leaves a store.
+    """
+
+    url: str
+    """Where the store is, for people; never holds a secret."""
+
+    @abstractmethod
+    async def fetch(self, key: str) -> Blob | None:
+        """Return the blob behind ``key``, whole, or ``None`` if there is none.
+
+        ``key`` is a bare file name (made by ``names.candidates``); keys compare as the
+        store does. A key too long for the store, or one that leads out of it, is
+        absent; so is one behind which there is no regular file.
+
+        A blob is never a mixture of two versions: a store that cannot tell retries,
+        then raises ``StoreBusy``.
+
+        Raises:
+            BlobTooLarge: the blob exceeds ``MAX_BLOB_BYTES``.
+            StoreError: the store gave no answer.
+        """
+
+    @abstractmethod
+    async def list(self) -> list[StoredFile]:
+        """Return every file of the folder that can be fetched, in no certain order.
+
+        Sub-folders are not entered. Files that are not certificates are listed too:
+        it is for the caller to know which keys it understands.
+        """
+
+    @abstractmethod
+    def watch(self) -> AsyncIterator[Change]:
+        """Yield changes, from the first iteration on, until closed.
+
+        A change may be reported more than once and may be late; ``Change(None)`` says
+        that some were lost. A store that can tell nothing yields nothing and never
+        ends, and the caller polls. Raises as ``fetch`` does when the store goes away;
+        the caller watches anew.
+        """
+
+    async def close(self) -> None:  # noqa: B027  a store with nothing to close need not say so
+        """Release connections and threads. Calls under way end with ``StoreUnavailable``."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()

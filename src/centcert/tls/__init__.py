@@ -1,0 +1,1 @@
+"""The ClientHello and TLS over memory BIOs: no sockets."""
