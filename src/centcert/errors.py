@@ -47,6 +47,13 @@ class SettingsError(CentcertError):
     exit_code = 2
 
 
+class Overloaded(CentcertError):
+    """A bound of this node is reached; the caller is refused at once, not queued for ever."""
+
+    http_status = 503
+    retryable = True
+
+
 # --- what a client asks for ---------------------------------------------------
 
 
