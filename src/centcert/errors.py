@@ -17,6 +17,8 @@ class Alert(IntEnum):
     """The TLS alerts that Centcert sends itself (RFC 8446 §6.2, RFC 7301 §3.2)."""
 
     UNEXPECTED_MESSAGE = 10
+    RECORD_OVERFLOW = 22
+    ILLEGAL_PARAMETER = 47
     DECODE_ERROR = 50
     PROTOCOL_VERSION = 70
     INTERNAL_ERROR = 80
