@@ -1,0 +1,318 @@
+"""The commands of a developer, with nothing but the standard library.
+
+Makes the environment `.venv` from the lock files, and runs what was asked in it.
+It decides what is installed and when; what is tested, and how strictly, stands in
+pyproject.toml.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENT = ROOT / ".venv"
+PYTHON = ENVIRONMENT / "bin" / "python"
+CENTCERT = ENVIRONMENT / "bin" / "centcert"
+STAMP = ENVIRONMENT / "installed"
+LOCKS = {name: ROOT / "requirements" / f"{name}.txt" for name in ("run", "dev")}
+CHECKED = ("src", "tests", "tools", "bench", "examples")
+
+# Debian keeps servers out of an ordinary user's PATH, Ubuntu its chromium.
+SEARCH_PATH = os.pathsep.join(
+    [os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin", "/snap/bin"]
+)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that the tests start, by one of its names, and the package that has it."""
+
+    names: tuple[str, ...]
+    debian: str
+    ubuntu: str | None = None
+
+
+PROGRAMS = (
+    Program(("openssl",), "openssl"),
+    Program(("curl",), "curl"),
+    Program(("keytool",), "default-jre-headless"),
+    Program(("chromium", "chromium-browser"), "chromium", ubuntu="chromium-browser"),
+    Program(("smbd",), "samba"),
+    Program(("smbclient",), "smbclient"),
+    Program(("tshark",), "tshark"),
+    Program(("krb5kdc",), "krb5-kdc"),
+    Program(("kadmin.local",), "krb5-admin-server"),
+    Program(("kinit",), "krb5-user"),
+)
+
+
+# --- the commands -------------------------------------------------------------
+
+
+def demo(args: Sequence[str]) -> NoReturn:
+    """Make a store with a few sites, serve them, and play a tour (centcert demo ARGS)."""
+    install("run")
+    replace_by(str(CENTCERT), "demo", *args)
+
+
+def run(args: Sequence[str]) -> NoReturn:
+    """Run centcert ARGS from this checkout."""
+    install("run")
+    replace_by(str(CENTCERT), *args)
+
+
+def test(args: Sequence[str]) -> NoReturn:
+    """Run the tests (pytest ARGS)."""
+    install("dev")
+    install_programs(PROGRAMS)
+    os.chdir(ROOT)
+    replace_by("-m", "pytest", *args)
+
+
+def check(args: Sequence[str]) -> int:
+    """Run everything that must hold before a commit: format, lint, types, tests (pytest ARGS)."""
+    install("dev")
+    install_programs(PROGRAMS)
+    paths = [path for path in CHECKED if (ROOT / path).is_dir()]
+    steps: dict[str, list[str]] = {
+        "format": ["ruff", "format", "--check", *paths],
+        "lint": ["ruff", "check", *paths],
+        "types": ["mypy"],
+        "tests": ["pytest", *args],
+    }
+    failed = []
+    for step, command in steps.items():
+        print(f"== {step}", flush=True)
+        if subprocess.call([PYTHON, "-m", *command], cwd=ROOT) != 0:
+            failed.append(step)
+    if failed:
+        say(f"failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def fix(args: Sequence[str]) -> int:
+    """Format the code and repair what the linter can repair."""
+    install("dev")
+    paths = list(args) or [str(ROOT / path) for path in CHECKED if (ROOT / path).is_dir()]
+    linted = subprocess.call([PYTHON, "-m", "ruff", "check", "--fix", *paths])
+    return subprocess.call([PYTHON, "-m", "ruff", "format", *paths]) or linted
+
+
+def bench(args: Sequence[str]) -> int:
+    """Run bench/NAME.py ARGS; without NAME, list them."""
+    install("dev")
+    names = sorted(path.stem for path in (ROOT / "bench").glob("[!_]*.py"))
+    if args and args[0] in names:
+        os.chdir(ROOT)
+        replace_by("-m", f"bench.{args[0]}", *args[1:])
+    say("bench NAME: " + (" ".join(names) or "there is none yet"))
+    return 2
+
+
+def lock(args: Sequence[str]) -> int:
+    """Make the lock files again; with -U take the newest versions (uv pip compile ARGS)."""
+    install("dev")
+    options = ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-annotate"]
+    options += ["--no-emit-index-url", "--no-emit-find-links"]  # they work wherever PyPI is had
+    options += ["--quiet", "--custom-compile-command", "./dev lock"]
+    # One resolution, so that what runs is what was tested.
+    groups = {"dev": ["dev"], "run": ["build", "--constraints", str(LOCKS["dev"])]}
+    for kind, group in groups.items():
+        output = ["pyproject.toml", "--output-file", str(LOCKS[kind]), "--group", *group]
+        command = [str(PYTHON), "-m", "uv", "pip", "compile", *output, *options, *args]
+        subprocess.run(command, cwd=ROOT, check=True)
+    return 0
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "demo": demo,
+    "run": run,
+    "test": test,
+    "check": check,
+    "fix": fix,
+    "bench": bench,
+    "lock": lock,
+}
+
+
+# --- the environment ----------------------------------------------------------
+
+
+def install(kind: str) -> None:
+    """Bring `.venv` to what the lock file ``kind`` says; nothing to do is the common case."""
+    if is_installed(kind):
+        return
+    with alone():
+        if is_installed(kind):  # by the one we waited for
+            return
+        STAMP.unlink(missing_ok=True)
+        make_environment()
+        say(f"installing the packages of requirements/{kind}.txt")
+        # Wheels only: building a source distribution would fetch what no lock names.
+        pip("--require-hashes", "--only-binary", ":all:", "--requirement", str(LOCKS[kind]))
+        pip("--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+        new = STAMP.with_suffix(".new")
+        new.write_text(f"{kind} {fingerprint(kind)}\n")
+        new.replace(STAMP)  # last: an interrupted installation has no stamp
+
+
+def is_installed(kind: str) -> bool:
+    """Say whether `.venv` holds ``kind``; what developing needs includes what running needs."""
+    try:
+        installed, digest = STAMP.read_text().split()
+    except (OSError, ValueError):
+        return False
+    return digest == fingerprint(installed) and installed in {kind, "dev"}
+
+
+def fingerprint(kind: str) -> str:
+    """Return a hash of all that an installation depends on."""
+    facts = [str(ROOT).encode(), sys.version.encode()]
+    files = [LOCKS[kind], ROOT / "pyproject.toml"] if kind in LOCKS else []
+    facts += [path.read_bytes() for path in files]
+    return hashlib.sha256(b"\0".join(hashlib.sha256(fact).digest() for fact in facts)).hexdigest()
+
+
+def make_environment() -> None:
+    """Make `.venv`, finish one that is half made, or replace that of another Python."""
+    if importlib.util.find_spec("ensurepip") is None:
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        install_packages([f"python{version}-venv"])
+    arguments = ["-m", "venv"]
+    if ENVIRONMENT.exists() and not is_of_this_python():
+        arguments.append("--clear")
+    say(f"making .venv with Python {sys.version.split()[0]}")
+    call([sys.executable, *arguments, str(ENVIRONMENT)])
+
+
+def is_of_this_python() -> bool:
+    """Say whether `.venv` was made by a Python of this very version."""
+    try:
+        lines = (ENVIRONMENT / "pyvenv.cfg").read_text().splitlines()
+    except OSError:
+        return False
+    made_by = dict(line.split(" = ", 1) for line in lines if " = " in line).get("version", "")
+    return made_by == ".".join(map(str, sys.version_info[:3]))
+
+
+def pip(*arguments: str) -> None:
+    """Install with the environment's own pip."""
+    quiet = ("--quiet", "--no-input", "--disable-pip-version-check")
+    call([str(PYTHON), "-m", "pip", "install", *quiet, *arguments])
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let one process at a time change `.venv`; the lock falls with the process."""
+    with Path(__file__).open("rb") as this:
+        fcntl.flock(this, fcntl.LOCK_EX)
+        yield
+
+
+# --- Debian's packages --------------------------------------------------------
+
+
+def install_programs(programs: Sequence[Program]) -> None:
+    """Install the packages of those programs that are not on this machine."""
+    on_ubuntu = "ID=ubuntu\n" in read_text(Path("/etc/os-release"))
+    install_packages(
+        [
+            program.ubuntu if on_ubuntu and program.ubuntu else program.debian
+            for program in programs
+            if not any(shutil.which(name, path=SEARCH_PATH) for name in program.names)
+        ]
+    )
+
+
+def install_packages(packages: Sequence[str]) -> None:
+    """Install Debian packages as root or by sudo without a password; else say what to type."""
+    if not packages:
+        return
+    apt = ["apt-get", "install", "--yes", "--no-install-recommends"]
+    prefix = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    may = shutil.which("apt-get", path=SEARCH_PATH) and (
+        not prefix or (shutil.which("sudo") and quiet_call(["sudo", "-n", "true"]))
+    )
+    if not may:
+        say(f"missing; please type: sudo {' '.join([*apt, *packages])}")
+        sys.exit(2)
+    say(f"installing {' '.join(packages)}")
+    prefix += ["env", "DEBIAN_FRONTEND=noninteractive"]
+    apt[1:1] = ["-qq", "-o", "DPkg::Lock::Timeout=300"]
+    # A machine without package lists, or with old ones, needs them first.
+    if subprocess.call([*prefix, *apt, *packages], stdin=subprocess.DEVNULL) != 0:
+        call([*prefix, "apt-get", "-qq", "update"])
+        call([*prefix, *apt, *packages])
+
+
+# --- small parts --------------------------------------------------------------
+
+
+def replace_by(*arguments: str) -> NoReturn:
+    """Become the environment's Python: signals and the exit code are its own."""
+    sys.stdout.flush()
+    os.execv(PYTHON, [str(PYTHON), *arguments])
+
+
+def call(command: Sequence[str]) -> None:
+    """Run a step; end this program if it fails, as the step has said why."""
+    if subprocess.call(command, stdin=subprocess.DEVNULL) != 0:
+        say(f"this failed: {' '.join(command)}")
+        sys.exit(1)
+
+
+def quiet_call(command: Sequence[str]) -> bool:
+    """Say whether a command succeeds."""
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def read_text(path: Path) -> str:
+    """Return a file's text, empty if there is none."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def say(sentence: str) -> None:
+    """Tell the person; standard output is the command's own."""
+    print(f"dev: {sentence}", file=sys.stderr, flush=True)
+
+
+def usage() -> str:
+    """Return the table of commands."""
+    lines = [f"  {name:6} {command.__doc__}" for name, command in COMMANDS.items()]
+    return "\n".join(["usage: ./dev COMMAND [ARGS]", "", *lines])
+
+
+def main() -> int:
+    """Run the command that the arguments name."""
+    name, *args = sys.argv[1:] or ["--help"]
+    if name in {"-h", "--help", "help"}:
+        print(usage())
+        return 0
+    if name not in COMMANDS:
+        say(f"there is no command {name}\n{usage()}")
+        return 2
+    os.environ["PATH"] = SEARCH_PATH
+    return COMMANDS[name](args)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
