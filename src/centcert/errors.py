@@ -88,6 +88,22 @@ class UnknownName(CentcertError):
         self.name = name
 
 
+class HandshakeFailed(CentcertError):
+    """The TLS handshake failed after the hello; TLS itself has an alert ready to be sent."""
+
+    http_status = 400
+
+
+class SessionBroken(CentcertError):
+    """An established TLS connection cannot go on; TLS itself has an alert ready to be sent."""
+
+    http_status = 400
+
+
+class CredentialUnusable(CentcertError):
+    """TLS cannot serve with this credential, though it passed its own checks."""
+
+
 # --- the store cannot answer --------------------------------------------------
 
 

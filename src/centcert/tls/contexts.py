@@ -1,0 +1,147 @@
+"""The TLS policy of a listener, and a context for each credential that is in use.
+
+A session begins on the one *base* context, which holds the policy and the keys of the
+session tickets, and is switched to the credential's *leaf* context before its first
+byte. So tickets resume after a leaf was dropped and built anew, and in every process
+forked after the base was made; but never under another certificate.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from OpenSSL import SSL
+
+from centcert.errors import Alert, CredentialUnusable, HelloRefused
+from centcert.tls.hello import TlsVersion
+from centcert.tls.session import Session, reason_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from centcert.credential import Credential
+
+MAX_LEAVES: Final = 1024
+"""Leaf contexts kept: about 22 KB each with a P-256 certificate, so 22 MB when full."""
+
+_CIPHERS_TLS_1_2: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20"  # RFC 9325 §4.2: forward secret, AEAD
+_ENABLE_PARTIAL_WRITE: Final = 0x01  # SSL_CTX_set_mode(3): pyOpenSSL has no names for these two
+_NO_AUTO_CHAIN: Final = 0x08
+
+
+class ServerContexts:
+    """Makes the sessions of one policy. Not for use by several threads.
+
+    Groups, TLS 1.3 ciphers and signature algorithms are OpenSSL's own choice, which
+    puts X25519MLKEM768 first where it has it.
+    """
+
+    __slots__ = ("_base", "_leaves", "_max_leaves")
+
+    def __init__(
+        self,
+        *,
+        minimum_version: TlsVersion = TlsVersion.TLS_1_2,
+        max_leaves: int = MAX_LEAVES,
+    ) -> None:
+        """Make the base context, and with it new ticket keys.
+
+        Args:
+            minimum_version: the oldest version to speak.
+            max_leaves: how many leaf contexts are kept, the least recently used go first.
+        """
+        self._base = _base_context(minimum_version)
+        self._leaves: OrderedDict[Credential, SSL.Context] = OrderedDict()
+        self._max_leaves = max_leaves
+
+    def session(self, credential: Credential, alpn: bytes | None) -> Session:
+        """Begin a session that serves ``credential`` and agrees on ``alpn``.
+
+        ``alpn`` is what ``choose_alpn`` answered for this client. A credential used for
+        the first time, or again after long, costs some 0.3 ms to put into a context.
+
+        Raises:
+            CredentialUnusable: OpenSSL will not serve with this certificate or key.
+        """
+        return Session(self._base, self._leaf(credential), alpn)
+
+    def _leaf(self, credential: Credential) -> SSL.Context:
+        leaf = self._leaves.get(credential)
+        if leaf is not None:
+            self._leaves.move_to_end(credential)
+            return leaf
+        try:
+            leaf = _leaf_context(credential)
+        except SSL.Error as error:
+            raise CredentialUnusable(
+                f"OpenSSL will not serve with this certificate: {reason_of(error)}."
+            ) from error
+        self._leaves[credential] = leaf
+        if len(self._leaves) > self._max_leaves:
+            # Sessions under way keep their leaf alive themselves.
+            self._leaves.popitem(last=False)
+        return leaf
+
+
+def choose_alpn(offered: Sequence[bytes], site: Sequence[bytes]) -> bytes | None:
+    """Choose the first protocol of ``site`` that is ``offered`` (RFC 7301 §3.2).
+
+    ``None``, which leaves ALPN out of the answer, if either side has none to speak of.
+
+    Raises:
+        HelloRefused: both sides name protocols and none is the same.
+    """
+    if not offered or not site:
+        return None
+    for protocol in site:
+        if protocol in offered:
+            return protocol
+    raise HelloRefused(
+        Alert.NO_APPLICATION_PROTOCOL,
+        "The client offers none of this site's protocols:"
+        f" {', '.join(protocol.decode('ascii', 'backslashreplace') for protocol in site)}.",
+    )
+
+
+def _base_context(minimum_version: TlsVersion) -> SSL.Context:
+    """Make what sessions take over when they begin: all but what a leaf brings."""
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_min_proto_version(minimum_version)
+    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
+    # Tickets alone resume: a cache in memory would not be shared with other processes.
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    # Idle connections give their buffers back. The chain is sent as the credential has
+    # it: OpenSSL is not to look for issuers of its own at each handshake.
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS | _NO_AUTO_CHAIN)
+    # A memory BIO takes everything, so one call writes all its records.
+    context.clear_mode(_ENABLE_PARTIAL_WRITE)
+    # 0-RTT stays off (max_early_data is 0 unless set): a replay is not ours to judge.
+    return context
+
+
+def _leaf_context(credential: Credential) -> SSL.Context:
+    """Make what SSL_set_SSL_CTX(3) brings into a session, and nothing else.
+
+    Besides the certificate this is the session id context, the ALPN callback and, easy
+    to miss, the cipher list: OpenSSL asks the session's current context for it.
+    """
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_cipher_list(_CIPHERS_TLS_1_2)
+    context.use_certificate(credential.certificate)
+    context.use_privatekey(credential.private_key)
+    for issuer in credential.issuers:
+        context.add_extra_chain_cert(issuer)
+    # OpenSSL resumes a ticket only under an equal session id context, so a ticket is
+    # good for this very certificate: not for another site's, not for its successor's.
+    # The protocol need not be bound: it is agreed on anew at each resumption (RFC 7301
+    # §3.1), and so is the server name (RFC 8446 §4.6.1).
+    context.set_session_id(credential.fingerprint)
+    context.set_alpn_select_callback(_select_alpn)
+    return context
+
+
+def _select_alpn(connection: SSL.Connection, _offered: list[bytes]) -> bytes | object:
+    """Tell OpenSSL what ``choose_alpn`` has chosen; the session carries it as app data."""
+    alpn: bytes | None = connection.get_app_data()
+    return SSL.NO_OVERLAPPING_PROTOCOLS if alpn is None else alpn
