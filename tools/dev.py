@@ -27,6 +27,7 @@ ENVIRONMENT = ROOT / ".venv"
 PYTHON = ENVIRONMENT / "bin" / "python"
 CENTCERT = ENVIRONMENT / "bin" / "centcert"
 STAMP = ENVIRONMENT / "installed"
+VERSION = ".".join(map(str, sys.version_info[:3]))
 LOCKS = {name: ROOT / "requirements" / f"{name}.txt" for name in ("run", "dev")}
 CHECKED = ("src", "tests", "tools", "bench", "examples")
 
@@ -158,59 +159,51 @@ def install(kind: str) -> None:
     with alone():
         if is_installed(kind):  # by the one we waited for
             return
-        STAMP.unlink(missing_ok=True)
         make_environment()
+        STAMP.unlink(missing_ok=True)
         say(f"installing the packages of requirements/{kind}.txt")
         # Wheels only: building a source distribution would fetch what no lock names.
         pip("--require-hashes", "--only-binary", ":all:", "--requirement", str(LOCKS[kind]))
         pip("--no-deps", "--no-build-isolation", "--editable", str(ROOT))
         new = STAMP.with_suffix(".new")
-        new.write_text(f"{kind} {fingerprint(kind)}\n")
+        new.write_text(f"{kind} {VERSION} {fingerprint(kind)}\n")
         new.replace(STAMP)  # last: an interrupted installation has no stamp
 
 
 def is_installed(kind: str) -> bool:
     """Say whether `.venv` holds ``kind``; what developing needs includes what running needs."""
+    installed, version, digest = read_stamp()
+    return installed in {kind, "dev"} and version == VERSION and digest == fingerprint(installed)
+
+
+def read_stamp() -> tuple[str, str, str]:
+    """Return what is installed, by which Python, from which state of the checkout."""
     try:
-        installed, digest = STAMP.read_text().split()
+        kind, version, digest = STAMP.read_text().split()
     except (OSError, ValueError):
-        return False
-    return digest == fingerprint(installed) and installed in {kind, "dev"}
+        return "", "", ""
+    return kind, version, digest
 
 
 def fingerprint(kind: str) -> str:
     """Return a hash of all that an installation depends on."""
-    facts = [str(ROOT).encode(), sys.version.encode()]
-    files = [LOCKS[kind], ROOT / "pyproject.toml"] if kind in LOCKS else []
-    facts += [path.read_bytes() for path in files]
-    return hashlib.sha256(b"\0".join(hashlib.sha256(fact).digest() for fact in facts)).hexdigest()
+    facts = [bytes(ROOT), LOCKS[kind].read_bytes(), (ROOT / "pyproject.toml").read_bytes()]
+    return hashlib.sha256(b"".join(hashlib.sha256(fact).digest() for fact in facts)).hexdigest()
 
 
 def make_environment() -> None:
-    """Make `.venv`, finish one that is half made, or replace that of another Python."""
-    if importlib.util.find_spec("ensurepip") is None:
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        install_packages([f"python{version}-venv"])
-    arguments = ["-m", "venv"]
-    if ENVIRONMENT.exists() and not is_of_this_python():
-        arguments.append("--clear")
-    say(f"making .venv with Python {sys.version.split()[0]}")
-    call([sys.executable, *arguments, str(ENVIRONMENT)])
-
-
-def is_of_this_python() -> bool:
-    """Say whether `.venv` was made by a Python of this very version."""
-    try:
-        lines = (ENVIRONMENT / "pyvenv.cfg").read_text().splitlines()
-    except OSError:
-        return False
-    made_by = dict(line.split(" = ", 1) for line in lines if " = " in line).get("version", "")
-    return made_by == ".".join(map(str, sys.version_info[:3]))
+    """Make `.venv`; begin anew if another Python made it or an installation broke off."""
+    if read_stamp()[1] == VERSION:
+        return
+    if importlib.util.find_spec("ensurepip") is None:  # Debian's Python without its venv package
+        install_packages([f"python{sys.version_info.major}.{sys.version_info.minor}-venv"])
+    say(f"making .venv with Python {VERSION}")
+    call([sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)])
 
 
 def pip(*arguments: str) -> None:
     """Install with the environment's own pip."""
-    quiet = ("--quiet", "--no-input", "--disable-pip-version-check")
+    quiet = ("-qq", "--no-input", "--disable-pip-version-check")
     call([str(PYTHON), "-m", "pip", "install", *quiet, *arguments])
 
 
