@@ -56,6 +56,16 @@ class Overloaded(CentcertError):
     retryable = True
 
 
+class Closing(CentcertError):
+    """The node is stopping, or changes its store; the next one asked will answer."""
+
+    http_status = 503
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__("This node is closing its store: ask again.")
+
+
 # --- what a client asks for ---------------------------------------------------
 
 
@@ -168,6 +178,10 @@ class BlobTooLarge(BadBlob):
 
 class BlobDamaged(BadBlob):
     """Not a whole PKCS #12 or PEM file; perhaps its writer is not done yet."""
+
+
+class BlobTooCostly(BadBlob):
+    """Takes more time or memory to decode than a file may; its decoder was ended."""
 
 
 class WrongPassword(BadBlob):

@@ -1,1 +1,7 @@
 """The listeners, the relay to the backend, and their limits."""
+
+from centcert.frontend.addresses import Backend, TcpAddress
+from centcert.frontend.frontend import FrontEnd
+from centcert.frontend.listener import Limits, Listener, Site
+
+__all__ = ["Backend", "FrontEnd", "Limits", "Listener", "Site", "TcpAddress"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
     from types import TracebackType
 
 MAX_BLOB_BYTES: Final = 256 * 1024
@@ -100,7 +100,7 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def watch(self) -> AsyncIterator[Change]:
+    def watch(self) -> AsyncGenerator[Change, None]:
         """Yield changes, from the first iteration on, until closed.
 
         A change may be reported more than once and may be late; ``Change(None)`` says

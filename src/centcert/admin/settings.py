@@ -1,0 +1,252 @@
+"""The settings of a node: one TOML file, read strictly into values that cannot change."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from centcert.admin.secrets import read_secret
+from centcert.admin.units import Duration, Size
+from centcert.errors import CentcertError, SettingsError
+from centcert.frontend import Backend, Limits, Listener, Site, TcpAddress
+from centcert.names import HostName
+from centcert.provider import CacheLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+SYSTEM_FILE: Final = Path("/etc/centcert/centcert.toml")
+
+_LIMITS: Final = Limits()
+
+Count: TypeAlias = Annotated[int, Meta(ge=1)]
+
+
+class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[store]``: where the certificates live and how long an answer holds."""
+
+    url: str
+    key_password_files: tuple[Path, ...] = ()
+    refresh: Duration = Duration(300)
+    absent: Duration = Duration(10)
+    max_memory: Size = Size(256 * 1024**2)
+    max_names: Count = 200_000
+
+
+class SiteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[[listen]]`` ``sites``: what one name, or one wildcard, has of its own."""
+
+    name: str
+    to: str
+    alpn: tuple[str, ...] | None = None
+    proxy_protocol: bool | None = None
+
+    def __post_init__(self) -> None:
+        with _as_value_error():
+            _pattern(self.name)
+            Backend.parse(self.to)
+
+
+class ListenSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[[listen]]``: an address and what is behind it."""
+
+    address: str
+    to: str
+    default_name: HostName | None = None
+    alpn: tuple[str, ...] = ()
+    proxy_protocol: bool = False
+    sites: tuple[SiteSettings, ...] = ()
+
+    def __post_init__(self) -> None:
+        with _as_value_error():
+            TcpAddress.parse(self.address)
+            Backend.parse(self.to)
+
+    def listener(self) -> Listener:
+        """Return the listener that these settings describe."""
+        sites = {
+            _pattern(site.name): Site(
+                Backend.parse(site.to),
+                _alpn(self.alpn if site.alpn is None else site.alpn),
+                self.proxy_protocol if site.proxy_protocol is None else site.proxy_protocol,
+            )
+            for site in self.sites
+        }
+        own = Site(Backend.parse(self.to), _alpn(self.alpn), self.proxy_protocol)
+        address = TcpAddress.parse(self.address)
+        return Listener(address, own, MappingProxyType(sites), self.default_name)
+
+
+class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[limits]``: what strangers may take, and how long an end may take."""
+
+    connections: Count = _LIMITS.connections
+    waiting: Count = _LIMITS.waiting
+    handshake_timeout: Duration = Duration(_LIMITS.handshake_s)
+    connect_timeout: Duration = Duration(_LIMITS.connect_s)
+    idle_timeout: Duration = Duration(_LIMITS.idle_s)
+    grace: Duration = Duration(30)
+
+    def limits(self) -> Limits:
+        """Return them as the front end takes them."""
+        return Limits(
+            connections=self.connections,
+            waiting=self.waiting,
+            handshake_s=self.handshake_timeout,
+            connect_s=self.connect_timeout,
+            idle_s=self.idle_timeout,
+        )
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything a node is told."""
+
+    store: StoreSettings
+    listen: Annotated[tuple[ListenSettings, ...], Meta(min_length=1)]
+    limits: LimitSettings = LimitSettings()
+
+    def cache_limits(self) -> CacheLimits:
+        """Return what the provider may remember."""
+        return CacheLimits(max_bytes=self.store.max_memory, max_names=self.store.max_names)
+
+    def key_passwords(self) -> list[bytes]:
+        """Read the key passwords from their files, now.
+
+        Raises:
+            SettingsError: one of them cannot be read or is open to others.
+        """
+        return [read_secret(path) for path in self.store.key_password_files]
+
+
+def settings_file(option: Path | None) -> Path | None:
+    """Find the settings file: the option, ``CENTCERT_CONFIG``, the system's, the user's own."""
+    if option is not None:
+        return option
+    if "CENTCERT_CONFIG" in os.environ:
+        return Path(os.environ["CENTCERT_CONFIG"])
+    own = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return next((p for p in (SYSTEM_FILE, own / "centcert" / "centcert.toml") if p.is_file()), None)
+
+
+def read_settings(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> Settings:
+    """Read the settings file, lay the command's options over it, and check the whole.
+
+    Args:
+        path: the file; ``None``: there is none, the options say everything.
+        options: by table (``store``, ``listen``, ``limits``) and setting, as the file would
+            write them. ``listen`` options apply to every listener; with an ``address``
+            among them (a list), they describe all listeners there are.
+
+    Raises:
+        SettingsError: something in it is wrong; the sentence names the file and setting.
+    """
+    raw = {} if path is None else _read_toml(path)
+    for table in ("store", "limits"):
+        if options.get(table):
+            raw[table] = {**_table(raw, table, path), **options[table]}
+    listen = dict(options.get("listen", {}))
+    addresses = listen.pop("address", None)
+    if addresses:
+        raw["listen"] = [{"address": address, **listen} for address in addresses]
+    elif listen and isinstance(raw.get("listen"), list):
+        raw["listen"] = [{**one, **listen} for one in raw["listen"] if isinstance(one, dict)]
+    try:
+        return msgspec.convert(raw, Settings, dec_hook=_read_value)
+    except msgspec.ValidationError as error:
+        source = "" if path is None else f"{path}: "
+        raise SettingsError(source + _sentence(str(error))) from None
+
+
+def site_option(text: str) -> dict[str, object]:
+    """Read ``NAME=BACKEND[,alpn=PROTOCOL…][,proxy-protocol]`` as a file's table.
+
+    Raises:
+        SettingsError: it is not of that form.
+    """
+    name, equals, rest = text.partition("=")
+    backend, *extras = rest.split(",")
+    site: dict[str, object] = {"name": name, "to": backend}
+    alpn = [extra.removeprefix("alpn=") for extra in extras if extra.startswith("alpn=")]
+    if alpn:
+        site["alpn"] = alpn
+    for extra in extras:
+        if extra == "proxy-protocol":
+            site["proxy_protocol"] = True
+        elif not extra.startswith("alpn="):
+            equals = ""
+    if not equals:
+        raise SettingsError(
+            f"{text!r} is not a site: write NAME=BACKEND[,alpn=PROTOCOL][,proxy-protocol]."
+        )
+    return site
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not TOML: {error}.") from error
+
+
+def _table(raw: dict[str, Any], table: str, path: Path | None) -> dict[str, Any]:
+    found = raw.get(table, {})
+    if not isinstance(found, dict):
+        raise SettingsError(f"{path}: {table} is a table: write it as [{table}].")
+    return found
+
+
+def _read_value(kind: type, text: object) -> object:
+    if not isinstance(text, str):
+        raise ValueError(f"Expected `str`, got `{type(text).__name__}`")  # noqa: TRY004  msgspec's own words and way
+    with _as_value_error():
+        if issubclass(kind, Duration | Size | HostName):
+            return kind.parse(text)
+        if issubclass(kind, Path):
+            return Path(text)
+    raise NotImplementedError(kind)
+
+
+@contextmanager
+def _as_value_error() -> Iterator[None]:
+    """Let msgspec say at which setting it happened; it does so for a ValueError only."""
+    try:
+        yield
+    except CentcertError as error:
+        raise ValueError(str(error)) from error
+
+
+def _pattern(text: str) -> str:
+    """Read a host name or ``*.`` and a host name."""
+    wildcard = text.startswith("*.")
+    return "*." * wildcard + HostName.from_unicode(text[2:] if wildcard else text)
+
+
+def _alpn(protocols: tuple[str, ...]) -> tuple[bytes, ...]:
+    return tuple(protocol.encode() for protocol in protocols)
+
+
+_MSGSPEC = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<where>.*)`)?", re.DOTALL)
+_REWORDED: Final = (
+    (re.compile(r"Object contains unknown field `(.*)`"), r"there is no setting `\1`"),
+    (re.compile(r"Object missing required field `(.*)`"), r"the setting `\1` is missing"),
+    (re.compile(r"Expected `array` of length >= 1"), "at least one is needed"),
+)
+
+
+def _sentence(problem: str) -> str:
+    match = _MSGSPEC.fullmatch(problem)
+    what, where = (match["what"], match["where"]) if match else (problem, None)
+    for pattern, words in _REWORDED:
+        what = pattern.sub(words, what)
+    what = what if what.endswith((".", ")")) else what + "."
+    return f"{where}: {what}" if where else what[0].upper() + what[1:]

@@ -1,0 +1,111 @@
+"""A running front end, put together from its settings."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Self
+
+from centcert.background import Background
+from centcert.frontend import FrontEnd
+from centcert.provider import Provider
+from centcert.stores import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from centcert.admin.settings import Settings
+    from centcert.frontend.events import Event as FrontEndEvent
+    from centcert.provider.events import Event as ProviderEvent
+
+
+class Node:
+    """Store, provider and front end; entered it serves, left it lets connections finish.
+
+    Args:
+        settings: what to serve; see ``centcert.admin.settings``.
+        listener: is told every step of provider and front end.
+
+    Raises:
+        SettingsError: on entering and on ``reload``: a listener cannot be opened, the
+            store's URL is wrong, or a password file cannot be read.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        listener: Callable[[ProviderEvent | FrontEndEvent], None] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._stack = AsyncExitStack()
+        self._source = AsyncExitStack()  # the store and its provider
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            tasks = await stack.enter_async_context(Background())
+            self._source, provider = await self._open_source(self._settings)
+            stack.push_async_callback(self._close_source)
+            self._front_end = FrontEnd(
+                provider, tasks, limits=self._settings.limits.limits(), listener=self._listener
+            )
+            await self._front_end.listen([one.listener() for one in self._settings.listen])
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            await self._front_end.close(self._settings.limits.grace)
+        finally:
+            await self._stack.aclose()
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """The host and port of every open socket, with the ports that the kernel chose."""
+        return self._front_end.addresses
+
+    async def reload(self, settings: Settings) -> None:
+        """Go on with other settings; connections go on with those they began with.
+
+        What is in memory is kept unless the store's settings have changed. If the new
+        settings cannot be carried out, nothing is changed.
+        """
+        front_end = self._front_end
+        source = None
+        if settings.store != self._settings.store:
+            source, provider = await self._open_source(settings)
+        try:
+            await front_end.listen([one.listener() for one in settings.listen])
+        except BaseException:
+            if source is not None:
+                await source.aclose()
+            raise
+        front_end.limits = settings.limits.limits()
+        self._settings = settings
+        if source is not None:
+            front_end.provider = provider
+            await self._close_source()
+            self._source = source
+
+    async def _open_source(self, settings: Settings) -> tuple[AsyncExitStack, Provider]:
+        settings.key_passwords()  # a secret that cannot be read is told now, not at the first visit
+        async with AsyncExitStack() as stack:
+            store = await stack.enter_async_context(open_store(settings.store.url))
+            provider = Provider(
+                store,
+                passwords=settings.key_passwords,
+                refresh_s=settings.store.refresh,
+                absent_s=settings.store.absent,
+                limits=settings.cache_limits(),
+                listener=self._listener,
+            )
+            await stack.enter_async_context(provider)
+            return stack.pop_all(), provider
+
+    async def _close_source(self) -> None:
+        await self._source.aclose()

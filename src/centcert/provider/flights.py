@@ -1,0 +1,70 @@
+"""One piece of work for each key, however many wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from centcert.errors import Closing
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Hashable
+
+K = TypeVar("K", bound="Hashable")
+V = TypeVar("V")
+
+
+class Flights(Generic[K, V]):
+    """Work under way, by key.
+
+    The work runs in a task of its own in ``tasks``: a waiter that is cancelled leaves
+    it, and the other waiters, alone. Its result or its error goes to all of them.
+    """
+
+    def __init__(self, tasks: asyncio.TaskGroup) -> None:
+        self._tasks = tasks
+        self._under_way: dict[K, asyncio.Future[V]] = {}
+
+    def __len__(self) -> int:
+        return len(self._under_way)
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._under_way
+
+    async def join(self, key: K, work: Callable[[K], Awaitable[V]]) -> V:
+        """Wait for the work on ``key``, starting it if nobody has."""
+        return await asyncio.shield(self.start(key, work))
+
+    def start(self, key: K, work: Callable[[K], Awaitable[V]]) -> asyncio.Future[V]:
+        """Start the work on ``key`` unless it is under way; nobody need wait for it."""
+        landing = self._under_way.get(key)
+        if landing is None:
+            landing = asyncio.get_running_loop().create_future()
+            self._under_way[key] = landing
+            self._tasks.create_task(self._fly(key, work, landing))
+        return landing
+
+    def detach(self, key: K) -> None:
+        """Let nobody else join the work on ``key``: what it will bring may be out of date."""
+        self._under_way.pop(key, None)
+
+    async def _fly(
+        self, key: K, work: Callable[[K], Awaitable[V]], landing: asyncio.Future[V]
+    ) -> None:
+        try:
+            result = await work(key)
+        except asyncio.CancelledError:
+            _fail(landing, Closing())
+            raise
+        except BaseException as error:  # noqa: BLE001  it belongs to the waiters, whatever it is
+            _fail(landing, error)
+        else:
+            landing.set_result(result)
+        finally:
+            if self._under_way.get(key) is landing:
+                del self._under_way[key]
+
+
+def _fail(landing: asyncio.Future[V], error: BaseException) -> None:
+    landing.set_exception(error)
+    landing.exception()  # read once: an error that nobody waits for is no news to asyncio

@@ -1,0 +1,147 @@
+"""Sees to it that what is in memory is what the store holds.
+
+Notifications say at once which key changed; a listing in every refresh interval
+confirms all that is remembered in one go and finds what notifications lost. Both
+only say which names to look up anew: this module never touches a credential.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Final
+
+from centcert.errors import StoreError
+from centcert.names import HostName, pattern_of
+from centcert.provider.events import Listener, WatchFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from centcert.provider.cache import Cache
+    from centcert.provider.loader import Loader
+    from centcert.stores.base import Store
+
+DEBOUNCE_S: Final = 0.05
+"""A writer causes several notifications, the first before it is done."""
+
+REWATCH_S: Final = (1.0, 30.0)
+"""The first and the longest pause before watching anew."""
+
+SLICE: Final = 500
+"""Entries compared with a listing before the event loop gets its turn: about a millisecond."""
+
+
+class Freshness:
+    """Follows a store and tells which names have to be looked up anew.
+
+    ``confirm(name)`` is called for each remembered name that a listing bears out,
+    ``renew(name)`` for each that may have changed, remembered or not.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        loader: Loader,
+        cache: Cache,
+        *,
+        refresh_s: float,
+        confirm: Callable[[HostName], None],
+        renew: Callable[[HostName], None],
+        listener: Listener | None,
+    ) -> None:
+        self._store = store
+        self._loader = loader
+        self._cache = cache
+        self._refresh_s = refresh_s
+        self._confirm = confirm
+        self._renew = renew
+        self._listener = listener
+        self._changed_keys: set[str] = set()
+        self._noted = asyncio.Event()
+        self._look_now = asyncio.Event()
+
+    async def watch(self) -> None:
+        """Follow the store's notifications until cancelled."""
+        pause_s, longest_s = REWATCH_S
+        while True:
+            try:
+                async with aclosing(self._store.watch()) as changes:
+                    async for change in changes:
+                        pause_s = REWATCH_S[0]
+                        self._note(change.key)
+            except StoreError as error:
+                self._tell_failed(error)
+            await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))  # noqa: S311  jitter is no secret
+            pause_s = min(2 * pause_s, longest_s)
+            self._look_now.set()  # what changed while nobody watched
+
+    async def poll(self) -> None:
+        """Compare memory with the store's listing in every refresh interval until cancelled."""
+        while True:
+            # Nodes that were started together must not list together for ever.
+            wait_s = self._refresh_s * random.uniform(0.9, 1.0)  # noqa: S311
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._look_now.wait()
+            except TimeoutError:
+                pass
+            self._look_now.clear()
+            try:
+                await self._compare()
+            except StoreError as error:
+                self._tell_failed(error)
+
+    async def _compare(self) -> None:
+        if not len(self._cache):
+            return
+        listing = {file.key: file.version for file in await self._store.list()}
+        for number, (name, entry) in enumerate(self._cache.entries(), 1):
+            if all(listing.get(key) == version for key, version in entry.examined):
+                self._confirm(name)
+            else:
+                self._renew(name)
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
+
+    async def renew_changed(self) -> None:
+        """Act on notifications, burst by burst, until cancelled."""
+        while True:
+            await self._noted.wait()
+            await asyncio.sleep(DEBOUNCE_S)
+            self._noted.clear()
+            keys, self._changed_keys = self._changed_keys, set()
+            patterns: set[str] = set()
+            for key in keys:
+                self._loader.detach(key)
+                pattern = pattern_of(key)
+                if pattern is not None:
+                    patterns.add(pattern)
+            await self._renew_matching(patterns)
+
+    async def _renew_matching(self, patterns: set[str]) -> None:
+        parents = {pattern[2:] for pattern in patterns if pattern.startswith("*.")}
+        for name in patterns:
+            if not name.startswith("*."):
+                self._renew(HostName(name))
+        if not parents:
+            return
+        remembered = (*self._cache.absences(), *(name for name, _ in self._cache.entries()))
+        for number, known in enumerate(remembered, 1):
+            if known.parent in parents:
+                self._renew(known)
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
+
+    def _note(self, key: str | None) -> None:
+        if key is None:
+            self._cache.forget_absences()
+            self._look_now.set()
+        else:
+            self._changed_keys.add(key)
+            self._noted.set()
+
+    def _tell_failed(self, error: StoreError) -> None:
+        if self._listener is not None:
+            self._listener(WatchFailed(error))

@@ -1,0 +1,95 @@
+"""The look-up: which of a name's keys answers it. The order and the choice, no I/O of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from centcert.errors import BadBlob, UnknownName, WrongName
+from centcert.names import candidates
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from centcert.credential import Credential
+    from centcert.names import HostName
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A file of the store that is a good credential."""
+
+    key: str
+    version: str
+    credential: Credential
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A file of the store that cannot be used; ``error`` says why and what to do."""
+
+    key: str
+    version: str
+    error: BadBlob
+
+
+Load: TypeAlias = "Callable[[str], Awaitable[Loaded | Rejected | None]]"
+"""Loads a key. ``None`` is absence; a store that gives no answer raises ``StoreError``."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """The outcome of a look-up that the store answered.
+
+    Attributes:
+        answer: the file that answers the name; ``None``: no usable one.
+        examined: every key that was looked at with its version (``None``: absent).
+        rejected: the files passed over, best first.
+    """
+
+    answer: Loaded | None
+    examined: tuple[tuple[str, str | None], ...]
+    rejected: tuple[Rejected, ...]
+
+    def refusal(self, name: HostName) -> BadBlob | UnknownName:
+        """Say why there is no answer: a bad file if there is one, else absence."""
+        return self.rejected[0].error if self.rejected else UnknownName(name)
+
+
+async def look_up(name: HostName, load: Load, now: float) -> LookUp:
+    """Try the keys of ``name`` in order; the first good one answers.
+
+    A file that is bad, or whose certificate does not cover the name, is passed over:
+    the wildcard of the same site is a right answer, another site's never is. Among good
+    ones a certificate within its dates at ``now`` (seconds since the epoch) beats one
+    outside them.
+
+    Raises:
+        StoreError: a key could not be asked for, so what would have come after it in
+            the order must not answer in its place.
+    """
+    examined: list[tuple[str, str | None]] = []
+    rejected: list[Rejected] = []
+    outside_dates: Loaded | None = None
+    for candidate in candidates(name):
+        loaded = await load(candidate.key)
+        examined.append((candidate.key, None if loaded is None else loaded.version))
+        if isinstance(loaded, Loaded) and not loaded.credential.covers(name):
+            loaded = Rejected(loaded.key, loaded.version, _wrong_name(loaded, name))
+        if isinstance(loaded, Rejected):
+            rejected.append(loaded)
+        elif loaded is not None:
+            if loaded.credential.within_dates(now):
+                return LookUp(loaded, tuple(examined), tuple(rejected))
+            outside_dates = outside_dates or loaded
+    return LookUp(outside_dates, tuple(examined), tuple(rejected))
+
+
+def _wrong_name(loaded: Loaded, name: HostName) -> WrongName:
+    patterns = loaded.credential.patterns
+    held = ", ".join(patterns[:3]) + (", …" if len(patterns) > 3 else "")  # noqa: PLR2004
+    return WrongName(
+        loaded.key,
+        f"its certificate is for {held or 'no DNS name at all'} and does not cover {name}:"
+        " put a certificate for that name in this file, or rename the file.",
+    )

@@ -1,0 +1,282 @@
+"""What answers a name with a credential: the asyncio shell around cache, look-up and store."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING, Final, Self
+
+from centcert.background import Background
+from centcert.errors import CentcertError, Overloaded, UnknownName
+from centcert.provider.cache import Cache, CacheLimits, Entry
+from centcert.provider.clock import Clock, SystemClock
+from centcert.provider.decoder import Decoder
+from centcert.provider.events import (
+    Asked,
+    Found,
+    Hit,
+    Kept,
+    Listener,
+    Refreshed,
+    Refused,
+    Unusable,
+    Withdrawn,
+)
+from centcert.provider.flights import Flights
+from centcert.provider.freshness import Freshness
+from centcert.provider.loader import Decodes, Loader
+from centcert.provider.lookup import Loaded, LookUp, look_up
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from centcert.credential import Credential
+    from centcert.names import HostName
+    from centcert.stores.base import Store
+
+MAX_LOOK_UPS: Final = 1024
+"""Look-ups under way at once; certmagic and nginx's Lua users bound theirs likewise. Beyond it a
+handshake is refused at once instead of waiting for its turn past the client's patience."""
+
+REFRESHERS: Final = 8
+"""Refreshes under way at once: they must never crowd out the look-ups of first visits."""
+
+RETRY_S: Final = 5.0
+"""How long a failed refresh of a remembered name rests before the next visit tries again."""
+
+CONFIRM_ABSENCE_AFTER_S: Final = (0.005, 0.025, 0.1)
+"""A rename over an existing file can show it missing for an instant (measured: up to 2 in
+10,000 reads), so a remembered name is withdrawn only after as many confirmations."""
+
+
+class Provider:
+    """Answers names with credentials from a store, from memory where it can.
+
+    Use it as an async context manager, around everything that asks it; the store stays
+    the caller's to close. All methods belong to the event loop it was entered in.
+
+    Args:
+        store: where the blobs live.
+        passwords: returns the key passwords to try, in order; called for each decoding,
+            so that they can be rotated. May raise ``SettingsError``.
+        refresh_s: within so many seconds a replaced file takes effect even if the store
+            notifies nobody. IIS polls every 300 s.
+        absent_s: for so many seconds a name without a file is refused from memory.
+        limits: what may be remembered.
+        decoder: where blobs are decoded; by default a child process of its own.
+        clock: where times come from.
+        listener: is told each step; see ``centcert.provider.events``.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        passwords: Callable[[], Sequence[bytes]] = tuple,
+        refresh_s: float = 300.0,
+        absent_s: float = 10.0,
+        limits: CacheLimits | None = None,
+        decoder: Decodes | None = None,
+        clock: Clock | None = None,
+        listener: Listener | None = None,
+    ) -> None:
+        self._store = store
+        self._passwords = passwords
+        self._refresh_s = refresh_s
+        self._absent_s = absent_s
+        self._decoder = decoder
+        self._clock = clock or SystemClock()
+        self._listener = listener
+        self._cache = Cache(limits or CacheLimits())
+        self._stale: dict[HostName, None] = {}  # to be refreshed, oldest first
+        self._stale_added = asyncio.Event()
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            decoder = self._decoder
+            if decoder is None:
+                decoder = await stack.enter_async_context(Decoder())
+            tasks = await stack.enter_async_context(Background())
+            self._loader = Loader(self._store, decoder, self._passwords, tasks, self._listener)
+            self._look_ups: Flights[HostName, Credential] = Flights(tasks)
+            freshness = Freshness(
+                self._store,
+                self._loader,
+                self._cache,
+                refresh_s=self._refresh_s,
+                confirm=self._confirm,
+                renew=self._renew,
+                listener=self._listener,
+            )
+            tasks.create_task(freshness.watch())
+            tasks.create_task(freshness.renew_changed())
+            tasks.create_task(freshness.poll())
+            for _ in range(REFRESHERS):
+                tasks.create_task(self._refresh_stale())
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    def known(self, name: HostName) -> Credential | None:
+        """Return the credential of ``name`` if it is in memory, without waiting.
+
+        A stale one is returned too, and refreshed behind. ``None`` says nothing about
+        the store: ask ``credential``.
+        """
+        entry = self._cache.touch(name)
+        if entry is None:
+            return None
+        stale = entry.fresh_until <= self._clock.monotonic()
+        if stale:
+            self._renew(name)
+        if self._listener is not None:
+            self._listener(Asked(name))
+            self._listener(Hit(name, entry.key, stale))
+        return entry.credential
+
+    async def credential(self, name: HostName) -> Credential:
+        """Return the credential of ``name``, from memory or from the store.
+
+        It covers the name. However many callers wait for one name, it is looked up
+        once; a cancelled caller leaves the others alone.
+
+        Raises:
+            UnknownName: the store holds no file for the name.
+            BadBlob: it holds only files that cannot be used.
+            StoreError: the store gave no answer.
+            Overloaded: too many look-ups are under way.
+            SettingsError: a password file cannot be read.
+        """
+        known = self.known(name)
+        if known is not None:
+            return known
+        if self._listener is not None:
+            self._listener(Asked(name))
+        if self._cache.is_absent(name, self._clock.monotonic()):
+            raise self._refused(name, UnknownName(name))
+        if name not in self._look_ups and len(self._look_ups) >= MAX_LOOK_UPS:
+            raise self._refused(
+                name, Overloaded(f"{MAX_LOOK_UPS} look-ups are under way: {name} was refused.")
+            )
+        return await self._look_ups.join(name, self._look_up)
+
+    def source(self, name: HostName) -> str | None:
+        """Return the key of the file that answers ``name`` from memory, if one does."""
+        entry = self._cache.peek(name)
+        return None if entry is None else entry.key
+
+    # --- one look-up -----------------------------------------------------------
+
+    async def _look_up(self, name: HostName) -> Credential:
+        began = self._clock.monotonic()
+        held = self._cache.peek(name)
+        try:
+            found = await look_up(name, self._loader.load, self._clock.wall())
+            if held is not None and found.answer is None and not found.rejected:
+                found = await self._confirm_absence(name, found)
+        except CentcertError as error:
+            if held is None:
+                raise self._refused(name, error) from None
+            return self._keep(name, held, error)
+        self._tell_unusable(name, found)
+        if held is not None and self._is_better(held, found):
+            return self._keep(name, held, found.refusal(name))
+        if found.answer is None:
+            raise self._without_answer(name, found, held)
+        self._remember(name, found.answer, found)
+        if self._listener is not None:
+            if held is None:
+                duration_s = self._clock.monotonic() - began
+                self._listener(Found(name, found.answer.key, duration_s))
+            else:
+                changed = held.credential is not found.answer.credential
+                self._listener(Refreshed(name, found.answer.key, changed))
+        return found.answer.credential
+
+    async def _confirm_absence(self, name: HostName, found: LookUp) -> LookUp:
+        for pause_s in CONFIRM_ABSENCE_AFTER_S:
+            await asyncio.sleep(pause_s)
+            found = await look_up(name, self._loader.load, self._clock.wall())
+            if found.answer is not None or found.rejected:
+                break
+        return found
+
+    def _is_better(self, held: Entry, found: LookUp) -> bool:
+        """Say whether what is held must stay: a bad file never replaces a good credential."""
+        if found.answer is None:
+            return bool(found.rejected)
+        spoilt = any(rejected.key == held.key for rejected in found.rejected)
+        return spoilt and held.credential.within_dates(self._clock.wall())
+
+    def _without_answer(self, name: HostName, found: LookUp, held: Entry | None) -> CentcertError:
+        if not found.rejected:
+            self._cache.remember_absent(name, self._clock.monotonic() + self._absent_s)
+            if held is not None and self._listener is not None:
+                self._listener(Withdrawn(name))
+        return self._refused(name, found.refusal(name))
+
+    def _remember(self, name: HostName, answer: Loaded, found: LookUp) -> None:
+        fresh_until = self._fresh_until(answer.credential)
+        entry = Entry(answer.key, answer.credential, found.examined, fresh_until)
+        self._cache.remember(name, entry)
+
+    def _keep(self, name: HostName, held: Entry, error: CentcertError) -> Credential:
+        held.fresh_until = self._clock.monotonic() + RETRY_S
+        if self._listener is not None:
+            self._listener(Kept(name, error))
+        return held.credential
+
+    def _fresh_until(self, credential: Credential) -> float:
+        """An expiry ends freshness too: another candidate may be within its dates by then."""
+        lifetime_s = credential.not_after - self._clock.wall()
+        fresh_s = min(self._refresh_s, lifetime_s) if lifetime_s > 0 else self._refresh_s
+        return self._clock.monotonic() + fresh_s
+
+    # --- refresh ---------------------------------------------------------------
+
+    def _confirm(self, name: HostName) -> None:
+        entry = self._cache.peek(name)
+        if entry is not None:
+            entry.fresh_until = self._fresh_until(entry.credential)
+
+    def _renew(self, name: HostName) -> None:
+        self._cache.forget_absent(name)
+        if name in self._stale or (name not in self._look_ups and self._cache.peek(name) is None):
+            return
+        self._stale[name] = None
+        self._stale_added.set()
+
+    async def _refresh_stale(self) -> None:
+        while True:
+            while not self._stale:
+                self._stale_added.clear()
+                await self._stale_added.wait()
+            name = next(iter(self._stale))
+            del self._stale[name]
+            with suppress(CentcertError):
+                if name in self._look_ups:  # it may have begun before the change
+                    await self._look_ups.join(name, self._look_up)
+            with suppress(CentcertError):
+                if self._cache.peek(name) is not None or name in self._look_ups:
+                    await self._look_ups.join(name, self._look_up)
+
+    # --- telling ---------------------------------------------------------------
+
+    def _refused(self, name: HostName, error: CentcertError) -> CentcertError:
+        if self._listener is not None:
+            self._listener(Refused(name, error))
+        return error
+
+    def _tell_unusable(self, name: HostName, found: LookUp) -> None:
+        if self._listener is not None:
+            for rejected in found.rejected:
+                self._listener(Unusable(name, rejected.key, rejected.error))
