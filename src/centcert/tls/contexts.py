@@ -137,11 +137,6 @@ def _leaf_context(credential: Credential) -> SSL.Context:
     # The protocol need not be bound: it is agreed on anew at each resumption (RFC 7301
     # §3.1), and so is the server name (RFC 8446 §4.6.1).
     context.set_session_id(credential.fingerprint)
-    context.set_alpn_select_callback(_select_alpn)
+    # What choose_alpn has chosen for this client travels as the connection's app data.
+    context.set_alpn_select_callback(lambda connection, _offered: connection.get_app_data())
     return context
-
-
-def _select_alpn(connection: SSL.Connection, _offered: list[bytes]) -> bytes | object:
-    """Tell OpenSSL what ``choose_alpn`` has chosen; the session carries it as app data."""
-    alpn: bytes | None = connection.get_app_data()
-    return SSL.NO_OVERLAPPING_PROTOCOLS if alpn is None else alpn

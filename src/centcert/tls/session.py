@@ -52,7 +52,7 @@ class Session:
     def __init__(self, base: Context, leaf: Context, alpn: bytes | None) -> None:
         connection = SSL.Connection(base, None)
         connection.set_context(leaf)
-        connection.set_app_data(alpn)
+        connection.set_app_data(SSL.NO_OVERLAPPING_PROTOCOLS if alpn is None else alpn)
         connection.set_accept_state()
         self._connection = connection
         self._ended = False
@@ -123,7 +123,7 @@ class Session:
         """
         if not self._records:
             return b""
-        chunks = []
+        chunks: list[bytes] = []
         recv = self._connection.recv
         try:
             while self._records:
@@ -173,7 +173,7 @@ class Session:
         if not self._to_send:
             return b""
         self._to_send = False
-        chunks = []
+        chunks: list[bytes] = []
         try:
             while not chunks or len(chunks[-1]) == _OUTGOING_BYTES:
                 chunks.append(self._connection.bio_read(_OUTGOING_BYTES))
