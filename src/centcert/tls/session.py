@@ -21,7 +21,8 @@ _HEADER_BYTES: Final = 5
 _MAX_PLAINTEXT_BYTES: Final = 1 << 14  # RFC 8446 §5.1: one read takes a whole record
 _OUTGOING_BYTES: Final = 72 * 1024  # holds 64 KiB of plaintext as records
 
-_ALERT: Final = re.compile(r"(?:sslv3|tlsv1|tlsv13|ssl/tls) alert (.+)")
+# OpenSSL 3.0, 3.5 and 4.0 each have their own spelling, and some alerts lack the word.
+_ALERT: Final = re.compile(r"(?:(?:sslv3|ssl/tls|tls) alert|tlsv13?(?: alert)?) (.+)")
 _ALERT_MEANS: Final = {
     "unknown ca": "it does not trust the issuer of the certificate",
     "bad certificate": "it does not accept the certificate",
@@ -32,7 +33,6 @@ _ALERT_MEANS: Final = {
     "handshake failure": "nothing offered here suits it",
     "protocol version": "it speaks none of the versions offered here",
     "access denied": "it does not want this connection",
-    "user cancelled": "it gave up",
     "internal error": "it failed itself",
     "decrypt error": "a signature or a key did not verify",
     "unrecognized name": "it asked for another name",
@@ -103,7 +103,7 @@ class Session:
         """Go on with the handshake; say whether it is done.
 
         Raises:
-            HandshakeFailed: it cannot be done. ``outgoing`` holds the alert to be sent.
+            HandshakeFailed: it cannot be done. ``outgoing`` holds the alert, if one is to be sent.
         """
         self._to_send = True
         try:
@@ -211,10 +211,13 @@ class Session:
 
 def reason_of(error: Error) -> str:
     """Put OpenSSL's reason into words, without a full stop."""
+    if isinstance(error, SSL.ZeroReturnError):
+        return "the client closed the connection"
     queue = error.args[0] if error.args else None
-    if not isinstance(queue, list) or not queue:
+    # The oldest entry is the cause, the others are its effects.
+    reason: str = queue[0][2] if isinstance(queue, list) and queue else ""
+    if not reason:
         return "OpenSSL gives no reason"
-    reason: str = queue[0][2]  # the oldest entry is the cause, the others are its effects
     alert = _ALERT.fullmatch(reason)
     if alert is None:
         return f"OpenSSL says: {reason}"
