@@ -23,6 +23,7 @@ _OUTGOING_BYTES: Final = 72 * 1024  # holds 64 KiB of plaintext as records
 
 # OpenSSL 3.0, 3.5 and 4.0 each have their own spelling, and some alerts lack the word.
 _ALERT: Final = re.compile(r"(?:(?:sslv3|ssl/tls|tls) alert|tlsv13?(?: alert)?) (.+)")
+_NO_REASON: Final = "OpenSSL gives no reason"
 _ALERT_MEANS: Final = {
     "unknown ca": "it does not trust the issuer of the certificate",
     "bad certificate": "it does not accept the certificate",
@@ -213,11 +214,14 @@ def reason_of(error: Error) -> str:
     """Put OpenSSL's reason into words, without a full stop."""
     if isinstance(error, SSL.ZeroReturnError):
         return "the client closed the connection"
-    queue = error.args[0] if error.args else None
-    # The oldest entry is the cause, the others are its effects.
-    reason: str = queue[0][2] if isinstance(queue, list) and queue else ""
+    queue: object = error.args[0] if error.args else None
+    if not isinstance(queue, list) or not queue:
+        return _NO_REASON
+    # The oldest entry of TLS itself; what it builds on may have complained before.
+    of_tls = [reason for library, _, reason in queue if library == "SSL routines"]
+    reason: str = (of_tls or [queue[0][2]])[0]
     if not reason:
-        return "OpenSSL gives no reason"
+        return _NO_REASON
     alert = _ALERT.fullmatch(reason)
     if alert is None:
         return f"OpenSSL says: {reason}"

@@ -1,0 +1,113 @@
+"""Who may resume: the same certificate, on any process; nobody else."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import ssl
+from typing import TYPE_CHECKING
+
+import pytest
+
+from centcert.tls.contexts import ServerContexts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Ends, PythonClient
+
+    from centcert.credential import Credential
+
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+
+@pytest.fixture(params=VERSIONS, ids=["1.2", "1.3"])
+def visit(
+    request: pytest.FixtureRequest,
+    trusting: ssl.SSLContext,
+    python_client: type[PythonClient],
+    meet: Callable[..., Ends],
+) -> Callable[..., tuple[bool, ssl.SSLSession]]:
+    """``visit(credential, ticket, contexts=…)``: did it resume, and a new ticket."""
+    trusting.minimum_version = trusting.maximum_version = request.param
+
+    def visit(
+        credential: Credential, ticket: ssl.SSLSession | None = None, **options: object
+    ) -> tuple[bool, ssl.SSLSession]:
+        client = python_client(trusting, session=ticket)
+        pair = meet(client, credential, **options)
+        pair.handshake()
+        pair.session.write(b"served")
+        pair.to_client()
+        assert client.read() == b"served"  # takes the tickets of TLS 1.3 in too
+        session = client.tls.session
+        assert session is not None
+        assert session.has_ticket
+        return bool(client.tls.session_reused), session
+
+    return visit
+
+
+def test_same_credential_resumes(visit: Callable[..., tuple[bool, object]], credential: Credential):
+    resumed, ticket = visit(credential)
+    assert not resumed
+    resumed, ticket = visit(credential, ticket)
+    assert resumed
+    assert visit(credential, ticket)[0]
+
+
+def test_protocol_is_agreed_on_anew_when_resuming(
+    visit: Callable[..., tuple[bool, object]], credential: Credential, trusting: ssl.SSLContext
+):
+    trusting.set_alpn_protocols(["h2", "http/1.1"])
+    _, ticket = visit(credential, alpn=b"h2")
+    assert visit(credential, ticket, alpn=b"http/1.1")[0]
+
+
+def test_other_credential_does_not_resume(
+    visit: Callable[..., tuple[bool, object]],
+    credential: Credential,
+    issue: Callable[..., Credential],
+):
+    _, ticket = visit(credential)
+    assert not visit(issue(), ticket)[0]  # for the same name: as after a renewal
+
+
+def test_same_certificate_decoded_again_resumes(
+    visit: Callable[..., tuple[bool, object]], credential: Credential
+):
+    _, ticket = visit(credential)
+    assert visit(dataclasses.replace(credential), ticket)[0]
+
+
+def test_ticket_outlives_its_leaf_context(
+    visit: Callable[..., tuple[bool, object]],
+    credential: Credential,
+    issue: Callable[..., Credential],
+):
+    contexts = ServerContexts(max_leaves=1)
+    _, ticket = visit(credential, contexts=contexts)
+    visit(issue(), contexts=contexts)
+    assert visit(credential, ticket, contexts=contexts)[0]
+
+
+def test_ticket_of_other_contexts_does_not_resume(
+    visit: Callable[..., tuple[bool, object]], credential: Credential
+):
+    _, ticket = visit(credential)
+    assert not visit(credential, ticket, contexts=ServerContexts())[0]
+
+
+def test_ticket_resumes_in_another_process(
+    visit: Callable[..., tuple[bool, object]], credential: Credential
+):
+    _, ticket = visit(credential)
+    child = os.fork()
+    if not child:
+        # Nothing of pytest may run in the child: it ends here, whatever happens.
+        try:
+            os._exit(0 if visit(credential, ticket)[0] else 1)
+        finally:
+            os._exit(2)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
