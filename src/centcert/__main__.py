@@ -1,0 +1,5 @@
+"""``python -m centcert`` is ``centcert``."""
+
+from centcert.cli import main
+
+main()

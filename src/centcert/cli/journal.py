@@ -1,0 +1,67 @@
+"""What a running front end writes to its log: one line for what a person may want to know.
+
+Handshakes that went well are not among them. Strangers cause most of the lines, so
+their rate is bounded and what is left out is counted.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from centcert.frontend.events import BackendFailed, Full, HandshakeRefused
+from centcert.provider.events import Kept, Refreshed, Unusable, WatchFailed, Withdrawn
+
+if TYPE_CHECKING:
+    from centcert.frontend.events import Event as FrontEndEvent
+    from centcert.provider.events import Event as ProviderEvent
+
+LINES_A_SECOND: Final = 20
+
+
+class Journal:
+    """Listens to provider and front end; writes to standard error."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._lines = 0
+
+    def __call__(self, event: ProviderEvent | FrontEndEvent) -> None:
+        """Write the event's line, if it has one and the second's share is not used up."""
+        line = sentence(event)
+        if line is None:
+            return
+        second = int(time.monotonic())
+        if second != self._second:
+            if self._lines > LINES_A_SECOND:
+                click.echo(f"left out {self._lines - LINES_A_SECOND} lines like these", err=True)
+            self._second, self._lines = second, 0
+        self._lines += 1
+        if self._lines <= LINES_A_SECOND:
+            click.echo(line, err=True)
+
+
+def sentence(event: ProviderEvent | FrontEndEvent) -> str | None:  # noqa: PLR0911  one for each
+    """Put an event into words; ``None``: nobody needs to read it."""
+    match event:
+        case HandshakeRefused(client=client, asked=asked, error=error):
+            name = "no name" if asked is None else ascii(asked)[1:-1]
+            return f"refused {client}, which asked for {name}: {error}"
+        case BackendFailed(name=name, backend=backend, reason=reason):
+            return f"backend {backend} failed for {name}: {reason}"
+        case Unusable(name=name, error=error):
+            return f"bad file for {name}: {error}"
+        case Kept(name=name, error=error):
+            return f"kept the certificate of {name}, which could not be refreshed: {error}"
+        case Withdrawn(name=name):
+            return f"withdrew {name}: its file is gone from the store"
+        case Refreshed(name=name, key=key, changed=True):
+            return f"renewed {name} from {key}"
+        case WatchFailed(error=error):
+            return f"changes of the store cannot be seen: {error}"
+        case Full(client=client):
+            return f"turned away {client}: as many clients are connected as may be"
+        case _:
+            return None

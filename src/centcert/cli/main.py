@@ -1,0 +1,42 @@
+"""The command ``centcert`` and what its exit codes mean."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from centcert import __version__
+from centcert.cli.demo import demo
+from centcert.cli.serve import serve
+from centcert.errors import CentcertError
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="centcert %(version)s")
+def centcert() -> None:
+    """Serve TLS from a central certificate store: the front end keeps no certificate.
+
+    Exit codes: 0 done, 1 a finding or a failed operation, 2 wrong usage or settings.
+    """
+
+
+centcert.add_command(demo)
+centcert.add_command(serve)
+
+
+def main() -> None:
+    """Run the command line and exit; every error is one sentence on standard error."""
+    try:
+        code = centcert(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except CentcertError as error:
+        click.echo(f"centcert: {error}", err=True)
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    sys.exit(code)

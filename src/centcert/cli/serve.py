@@ -1,0 +1,129 @@
+"""``centcert serve``: run the front end until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from centcert.admin.settings import read_settings, settings_file, site_option
+from centcert.cli.journal import Journal
+from centcert.cli.loop import run
+from centcert.errors import CentcertError
+from centcert.frontend import TcpAddress
+from centcert.node import Node
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from centcert.admin.settings import Settings
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.option(
+    "--config",
+    type=_FILE,
+    help="The settings file. Otherwise CENTCERT_CONFIG, /etc/centcert/centcert.toml, or"
+    " centcert/centcert.toml in your configuration folder, if there is one.",
+)
+@click.option("--store", "store_url", metavar="URL", help="Where the certificates are: a folder.")
+@click.option(
+    "--key-password-file",
+    "store_key_password_files",
+    multiple=True,
+    type=_FILE,
+    help="A file (mode 0600) with a password of the private keys; several are tried in order.",
+)
+@click.option("--refresh", "store_refresh", metavar="TIME", help="Look for new files this often.")
+@click.option("--absent", "store_absent", metavar="TIME", help="Remember a missing name this long.")
+@click.option("--max-memory", "store_max_memory", metavar="SIZE", help="For credentials.")
+@click.option("--max-names", "store_max_names", type=int, help="Names kept in memory.")
+@click.option(
+    "--listen", "listen_address", multiple=True, metavar="ADDR", help="host:port or :port."
+)
+@click.option("--to", "listen_to", metavar="BACKEND", help="host:port or unix:/path.")
+@click.option(
+    "--site",
+    "listen_sites",
+    multiple=True,
+    metavar="NAME=BACKEND",
+    help="A backend for one name or wildcard; also NAME=BACKEND,alpn=h2,proxy-protocol.",
+)
+@click.option(
+    "--default-name", "listen_default_name", metavar="NAME", help="Serve this to unknown names."
+)
+@click.option(
+    "--alpn", "listen_alpn", multiple=True, metavar="PROTOCOL", help="What backends speak."
+)
+@click.option(
+    "--proxy-protocol/--no-proxy-protocol",
+    "listen_proxy_protocol",
+    default=None,
+    help="Tell backends the client's address by PROXY protocol v2.",
+)
+@click.option("--connections", "limits_connections", type=int, help="Clients at once.")
+@click.option("--waiting", "limits_waiting", type=int, help="Handshakes waiting for the store.")
+@click.option("--handshake-timeout", "limits_handshake_timeout", metavar="TIME")
+@click.option("--connect-timeout", "limits_connect_timeout", metavar="TIME")
+@click.option("--idle-timeout", "limits_idle_timeout", metavar="TIME")
+@click.option(
+    "--grace", "limits_grace", metavar="TIME", help="For connections to finish at the end."
+)
+def serve(config: Path | None, **options: object) -> None:
+    """Run the front end.
+
+    Every option stands for a setting of the file and wins over it. SIGTERM lets
+    connections finish; SIGHUP reads the settings file again.
+    """
+
+    def load() -> Settings:
+        path = settings_file(config)
+        if path is None and not options["store_url"]:
+            raise click.UsageError("Name a store with --store, or a settings file with --config.")
+        return read_settings(path, _by_table(options))
+
+    run(_serve(load))
+
+
+def _by_table(options: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Sort given options into the settings file's tables by the first word of their names."""
+    tables: dict[str, dict[str, Any]] = {}
+    for option, value in options.items():
+        table, _, setting = option.partition("_")
+        if value is None or value == ():
+            continue
+        if setting == "sites":
+            value = [site_option(text) for text in value]  # noqa: PLW2901
+        elif isinstance(value, tuple):
+            value = [str(one) for one in value]  # noqa: PLW2901
+        tables.setdefault(table, {})[setting] = value
+    return tables
+
+
+async def _serve(load: Callable[[], Settings]) -> None:
+    settings = load()
+    signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
+    async with Node(settings, Journal()) as node:
+        _announce(node, settings)
+        while await signals.get() is signal.SIGHUP:
+            try:
+                changed = load()
+                await node.reload(changed)
+            except (CentcertError, click.UsageError) as error:
+                click.echo(f"The settings stay as they are. {error}", err=True)
+            else:
+                settings = changed
+                _announce(node, settings)
+        click.echo(f"Stopping; connections have {settings.limits.grace} to finish.", err=True)
+
+
+def _announce(node: Node, settings: Settings) -> None:
+    addresses = ", ".join(str(TcpAddress(host, port)) for host, port in node.addresses)
+    click.echo(f"Serving certificates from {settings.store.url} on {addresses}.", err=True)

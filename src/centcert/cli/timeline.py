@@ -1,0 +1,83 @@
+"""A handshake, step by step, with the time of each step since the first."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from centcert.frontend import events as front_end
+from centcert.provider import events as provider
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    Event = provider.Event | front_end.Event
+
+
+class Recorder:
+    """Listens to provider and front end and stamps each event with the time."""
+
+    def __init__(self) -> None:
+        self._events: list[tuple[float, Event]] = []
+
+    def __call__(self, event: Event) -> None:
+        """Note an event."""
+        self._events.append((time.perf_counter(), event))
+
+    def take(self) -> list[tuple[float, Event]]:
+        """Return what was noted since the last call, with times in seconds."""
+        events, self._events = self._events, []
+        return events
+
+
+def timeline(events: Iterable[tuple[float, Event]]) -> Table:
+    """Lay events out as rows of time, step and what happened."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(justify="right", style="dim", width=12)
+    table.add_column(width=13, style="cyan")
+    table.add_column()
+    began: float | None = None
+    for at, event in events:
+        step = _step(event)
+        if step is None:
+            continue
+        began = at if began is None else began
+        table.add_row(f"{(at - began) * 1000:.1f} ms", *step)
+    return table
+
+
+def _step(event: Event) -> tuple[str, str] | None:  # noqa: C901, PLR0911, PLR0912  one for each
+    match event:
+        case front_end.HelloRead(name=name, size=size):
+            return "client hello", f"{size} bytes, asks for {name}"
+        case provider.Hit(key=key, stale=stale):
+            return "look-up", f"{key} is in memory" + (", stale: refreshed behind" if stale else "")
+        case provider.Asked():
+            return None
+        case provider.Fetched(key=key, duration_s=duration_s, size=size):
+            found = "not in the store" if size is None else f"{size} bytes"
+            return "fetch", f"{key}: {found}, {duration_s * 1000:.1f} ms"
+        case provider.FetchFailed(key=key, duration_s=duration_s, error=error):
+            return "fetch", f"{key}: no answer after {duration_s * 1000:.1f} ms: {error}"
+        case provider.Decoded(key=key, duration_s=duration_s):
+            return "decode", f"{key}: {duration_s * 1000:.1f} ms, in a process of its own"
+        case provider.Unusable(error=error):
+            return "bad file", str(error)
+        case provider.Found(key=key):
+            return "look-up", f"{key} answers"
+        case provider.Refreshed(name=name, key=key, changed=changed):
+            return "refresh", f"{name}: {key} " + (
+                "has a new certificate" if changed else "is as it was"
+            )
+        case provider.Withdrawn(name=name):
+            return "withdrawn", str(name)
+        case front_end.ServerHelloSent(size=size):
+            return "server hello", f"{size} bytes with the certificate"
+        case front_end.HandshakeDone(version=version, group=group, cipher=cipher):
+            return "done", ", ".join(fact for fact in (version, group, cipher) if fact)
+        case front_end.HandshakeRefused(error=error):
+            return "refused", f"alert {error.alert.name.lower()} ({error.alert:d}): {error}"
+        case _:
+            return None
