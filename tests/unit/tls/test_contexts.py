@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from centcert import credential as credentials
+from centcert.errors import Alert, CredentialUnusable, HelloRefused
+from centcert.testing import Authority
+from centcert.tls.contexts import ServerContexts, choose_alpn
+
+
+@pytest.mark.parametrize(
+    ("offered", "site", "chosen"),
+    [
+        ((), (), None),
+        ((b"h2",), (), None),
+        ((), (b"h2",), None),
+        ((b"h2", b"http/1.1"), (b"http/1.1",), b"http/1.1"),
+        ((b"http/1.1", b"h2"), (b"h2", b"http/1.1"), b"h2"),
+        ((b"\x0a\x0a", b"h2"), (b"h2",), b"h2"),
+    ],
+)
+def test_first_protocol_of_the_site_that_is_offered(
+    offered: tuple[bytes, ...], site: tuple[bytes, ...], chosen: bytes | None
+):
+    assert choose_alpn(offered, site) == chosen
+
+
+def test_no_protocol_in_common_is_refused():
+    with pytest.raises(HelloRefused, match=r"none of this site's protocols: h2, \\xff\.") as caught:
+        choose_alpn((b"http/1.1",), (b"h2", b"\xff"))
+    assert caught.value.alert is Alert.NO_APPLICATION_PROTOCOL
+
+
+def test_credential_that_openssl_refuses_is_named_so_and_not_kept():
+    authority = Authority()
+    credential, other = (
+        credentials.decode(authority.issue("a.example").pem(), key="a.example.pem", passwords=())
+        for _ in range(2)
+    )
+    mixed = dataclasses.replace(credential, private_key=other.private_key)
+    contexts = ServerContexts()
+    for _ in range(2):
+        with pytest.raises(CredentialUnusable, match="key values mismatch"):
+            contexts.session(mixed, None)
