@@ -1,5 +1,17 @@
 """Where blobs live: one kind of store a module, all under one contract."""
 
 from centcert.stores.base import MAX_BLOB_BYTES, Blob, Change, Store, StoredFile
+from centcert.stores.folder import FolderStore
+from centcert.stores.memory import MemoryStore
+from centcert.stores.urls import open_store
 
-__all__ = ["MAX_BLOB_BYTES", "Blob", "Change", "Store", "StoredFile"]
+__all__ = [
+    "MAX_BLOB_BYTES",
+    "Blob",
+    "Change",
+    "FolderStore",
+    "MemoryStore",
+    "Store",
+    "StoredFile",
+    "open_store",
+]

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
+from centcert.errors import BlobTooLarge
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from types import TracebackType
@@ -54,10 +56,32 @@ class Change:
     """Something changed in the store.
 
     Attributes:
-        key: the object's key, or ``None``: changes were lost, look at everything again.
+        key: the object's key, or ``None``: look at everything again.
     """
 
     key: str | None
+
+
+def is_bare(key: str) -> bool:
+    """Say whether ``key`` is a bare file name: it can lead nowhere but into the folder.
+
+    One or more characters that UTF-8 can hold, without slash or NUL, not ``.`` or ``..``.
+    """
+    if key in {"", ".", ".."} or "/" in key or "\0" in key:
+        return False
+    try:
+        key.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, or an undecodable byte in disguise
+        return False
+    return True
+
+
+def too_large(key: str, size: int) -> BlobTooLarge:
+    """Return the error for a blob of ``size`` bytes, which exceed ``MAX_BLOB_BYTES``."""
+    return BlobTooLarge(
+        key,
+        f"it has {size} bytes, more than {MAX_BLOB_BYTES // 1024} KiB: is it a certificate at all?",
+    )
 
 
 class Store(ABC):
@@ -80,8 +104,9 @@ class Store(ABC):
         """Return the blob behind ``key``, whole, or ``None`` if there is none.
 
         ``key`` is a bare file name (made by ``names.candidates``); keys compare as the
-        store does. A key too long for the store, or one that leads out of it, is
-        absent; so is one behind which there is no regular file.
+        store does. What ``is_bare`` refuses is absent, and so is a key too long for
+        the store and one behind which there is no regular file. A symbolic link that
+        leads out of the folder is denied.
 
         A blob is never a mixture of two versions: a store that cannot tell retries,
         then raises ``StoreBusy``.
@@ -103,10 +128,11 @@ class Store(ABC):
     def watch(self) -> AsyncGenerator[Change, None]:
         """Yield changes, from the first iteration on, until closed.
 
-        A change may be reported more than once and may be late; ``Change(None)`` says
-        that some were lost. A store that can tell nothing yields nothing and never
-        ends, and the caller polls. Raises as ``fetch`` does when the store goes away;
-        the caller watches anew.
+        The first is ``Change(None)`` as soon as the store is being watched: who looks
+        then misses nothing. It comes again whenever changes were lost. A change may be
+        reported more than once, before the new blob can be fetched, and late. A store
+        that can tell nothing yields nothing and never ends, and the caller polls.
+        Raises as ``fetch`` does when the store goes away; the caller watches anew.
         """
 
     async def close(self) -> None:  # noqa: B027  a store with nothing to close need not say so
