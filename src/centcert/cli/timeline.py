@@ -35,7 +35,7 @@ class Recorder:
 def timeline(events: Iterable[tuple[float, Event]]) -> Table:
     """Lay events out as rows of time, step and what happened."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(justify="right", style="dim", width=12)
+    table.add_column(justify="right", style="dim", width=10)
     table.add_column(width=13, style="cyan")
     table.add_column()
     began: float | None = None
@@ -57,20 +57,18 @@ def _step(event: Event) -> tuple[str, str] | None:  # noqa: C901, PLR0911, PLR09
         case provider.Asked():
             return None
         case provider.Fetched(key=key, duration_s=duration_s, size=size):
-            found = "not in the store" if size is None else f"{size} bytes"
-            return "fetch", f"{key}: {found}, {duration_s * 1000:.1f} ms"
+            found = "absent" if size is None else f"{size} bytes"
+            return "fetch", f"{key}: {found}  {_took(duration_s)}"
         case provider.FetchFailed(key=key, duration_s=duration_s, error=error):
-            return "fetch", f"{key}: no answer after {duration_s * 1000:.1f} ms: {error}"
+            return "fetch", f"{key}: {error}  {_took(duration_s)}"
         case provider.Decoded(key=key, duration_s=duration_s):
-            return "decode", f"{key}: {duration_s * 1000:.1f} ms, in a process of its own"
+            return "decode", f"{key}  {_took(duration_s)}"
         case provider.Unusable(error=error):
             return "bad file", str(error)
         case provider.Found(key=key):
             return "look-up", f"{key} answers"
-        case provider.Refreshed(name=name, key=key, changed=changed):
-            return "refresh", f"{name}: {key} " + (
-                "has a new certificate" if changed else "is as it was"
-            )
+        case provider.Refreshed(key=key, changed=changed):
+            return "refresh", f"{key} " + ("has a new certificate" if changed else "is as it was")
         case provider.Withdrawn(name=name):
             return "withdrawn", str(name)
         case front_end.ServerHelloSent(size=size):
@@ -78,6 +76,10 @@ def _step(event: Event) -> tuple[str, str] | None:  # noqa: C901, PLR0911, PLR09
         case front_end.HandshakeDone(version=version, group=group, cipher=cipher):
             return "done", ", ".join(fact for fact in (version, group, cipher) if fact)
         case front_end.HandshakeRefused(error=error):
-            return "refused", f"alert {error.alert.name.lower()} ({error.alert:d}): {error}"
+            return "refused", f"alert {error.alert.name.lower()} ({error.alert:d})\n{error}"
         case _:
             return None
+
+
+def _took(duration_s: float) -> str:
+    return f"[dim]{duration_s * 1000:.1f} ms[/]"

@@ -35,7 +35,9 @@ async def visit(address: tuple[str, int], name: HostName, ca_file: Path) -> Visi
     """Ask the server at ``address`` for the page of ``name``, as a browser would."""
     context = ssl.create_default_context(cafile=ca_file)
     try:
-        reader, writer = await asyncio.open_connection(*address, ssl=context, server_hostname=name)
+        reader, writer = await asyncio.open_connection(
+            *address, ssl=context, server_hostname=str(name)
+        )
     except ssl.SSLError as error:
         return Visit(None, refusal=error.reason or str(error))
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from centcert.errors import Closing
@@ -41,28 +42,26 @@ class Flights(Generic[K, V]):
         if landing is None:
             landing = asyncio.get_running_loop().create_future()
             self._under_way[key] = landing
-            self._tasks.create_task(self._fly(key, work, landing))
+            flight = self._tasks.create_task(_fly(work, key, landing))
+            flight.add_done_callback(partial(self._end, key, landing))
         return landing
 
     def detach(self, key: K) -> None:
         """Let nobody else join the work on ``key``: what it will bring may be out of date."""
         self._under_way.pop(key, None)
 
-    async def _fly(
-        self, key: K, work: Callable[[K], Awaitable[V]], landing: asyncio.Future[V]
-    ) -> None:
-        try:
-            result = await work(key)
-        except asyncio.CancelledError:
+    def _end(self, key: K, landing: asyncio.Future[V], flight: asyncio.Task[None]) -> None:
+        if flight.cancelled() and not landing.done():  # perhaps before its first step
             _fail(landing, Closing())
-            raise
-        except BaseException as error:  # noqa: BLE001  it belongs to the waiters, whatever it is
-            _fail(landing, error)
-        else:
-            landing.set_result(result)
-        finally:
-            if self._under_way.get(key) is landing:
-                del self._under_way[key]
+        if self._under_way.get(key) is landing:
+            del self._under_way[key]
+
+
+async def _fly(work: Callable[[K], Awaitable[V]], key: K, landing: asyncio.Future[V]) -> None:
+    try:
+        landing.set_result(await work(key))
+    except Exception as error:  # noqa: BLE001  it belongs to the waiters, whatever it is
+        _fail(landing, error)
 
 
 def _fail(landing: asyncio.Future[V], error: BaseException) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from time import perf_counter
 from typing import TYPE_CHECKING, Final, Protocol
 from weakref import WeakValueDictionary
 
@@ -95,28 +96,28 @@ class Loader:
         verdict = self._rejections.get(_verdict(key, blob.version, passwords))
         if verdict is not None:
             return Rejected(key, blob.version, verdict)
-        clock = asyncio.get_running_loop().time
-        began = clock()
+        began = perf_counter()
         try:
             credential = await self._decoder.decode(blob, passwords)
         except BadBlob as error:
             return Rejected(key, blob.version, error)
         if self._listener is not None:
-            self._listener(Decoded(key, clock() - began))
+            self._listener(Decoded(key, perf_counter() - began))
         self._decoded[key, blob.version] = credential
         return Loaded(key, blob.version, credential)
 
     async def _fetch(self, key: str) -> Blob | None:
         if self._listener is None:
             return await self._store.fetch(key)
-        clock = asyncio.get_running_loop().time
-        began = clock()
+        began = perf_counter()
         try:
             blob = await self._store.fetch(key)
         except CentcertError as error:
-            self._listener(FetchFailed(key, clock() - began, error))
+            self._listener(FetchFailed(key, perf_counter() - began, error))
             raise
-        self._listener(Fetched(key, clock() - began, None if blob is None else len(blob.data)))
+        self._listener(
+            Fetched(key, perf_counter() - began, None if blob is None else len(blob.data))
+        )
         return blob
 
     def _is_settled(self, rejected: Rejected, passwords: Sequence[bytes]) -> bool:
