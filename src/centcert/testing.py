@@ -1,14 +1,19 @@
 """Public fakes for tests and for ``centcert demo``. Never for production.
 
 ``Authority`` makes certificates: a root, one intermediate, and what it issues.
+``FaultyStore`` is a store that fails when told to; ``ManualClock`` stands still.
 """
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+import time
+from collections import Counter
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -22,9 +27,14 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from centcert.errors import StoreError, StoreUnavailable
 from centcert.names import HostName
+from centcert.stores.base import Blob, Change, Store, StoredFile
 
-__all__ = ["Authority", "Issued", "KeyType", "PrivateKey"]
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+__all__ = ["Authority", "FaultyStore", "Issued", "KeyType", "ManualClock", "PrivateKey"]
 
 KeyType: TypeAlias = Literal["ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096", "ed25519"]
 PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
@@ -163,6 +173,127 @@ class Authority:
             builder = builder.add_extension(san, critical=False)
         leaf = _sign(builder, self._intermediate_key)
         return Issued(leaf, (self.intermediate,), private_key)
+
+
+class FaultyStore(Store):
+    """Another store, with faults at will. It is not faulty until told to be.
+
+    Attributes:
+        fetched: how often each key was asked for, answered or not.
+        listed: how often the listing was asked for.
+        watched: how often a watch was begun.
+        truncate_to: bytes that ``fetch`` gives at most, as of a file half written;
+            ``None``: all of them.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.url = store.url
+        self.fetched: Counter[str] = Counter()
+        self.listed = 0
+        self.watched = 0
+        self.truncate_to: int | None = None
+        self._store = store
+        self._failure: type[StoreError] | None = None
+        self._broken = asyncio.Event()
+        self._open = asyncio.Event()
+        self._open.set()
+        self._asked = asyncio.Event()
+
+    def fail(self, kind: type[StoreError] = StoreUnavailable) -> None:
+        """Let every call raise ``kind`` from now on; watches under way break off with it."""
+        self._failure = kind
+        self._broken.set()
+
+    def heal(self) -> None:
+        """Fail no longer."""
+        self._failure = None
+        self._broken.clear()
+
+    def hold(self) -> None:
+        """Let ``fetch`` and ``list`` wait from now on until ``release``: a slow store."""
+        self._open.clear()
+
+    def release(self) -> None:
+        """Let all that wait go on, to fail or to succeed as it is then."""
+        self._open.set()
+
+    async def until_fetched(self, times: int, key: str | None = None) -> None:
+        """Wait until ``key``, or all keys together, were asked for so many times."""
+        while (self.fetched.total() if key is None else self.fetched[key]) < times:
+            await self._asked.wait()
+
+    async def fetch(self, key: str) -> Blob | None:
+        """See ``Store.fetch``."""
+        self.fetched[key] += 1
+        self._asked.set()
+        self._asked = asyncio.Event()
+        await self._open.wait()
+        self._raise_failure()
+        blob = await self._store.fetch(key)
+        if blob is None or self.truncate_to is None or len(blob.data) <= self.truncate_to:
+            return blob
+        version = f"{blob.version} cut to {self.truncate_to}"
+        return Blob(key, blob.data[: self.truncate_to], version)
+
+    async def list(self) -> list[StoredFile]:
+        """See ``Store.list``. A truncated file keeps the size and version of the whole."""
+        self.listed += 1
+        await self._open.wait()
+        self._raise_failure()
+        return await self._store.list()
+
+    async def watch(self) -> AsyncGenerator[Change, None]:
+        """See ``Store.watch``."""
+        self.watched += 1
+        async with aclosing(self._store.watch()) as changes:
+            while True:
+                self._raise_failure()
+                change = asyncio.ensure_future(anext(changes))
+                broken = asyncio.ensure_future(self._broken.wait())
+                try:
+                    await asyncio.wait((change, broken), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    change.cancel()
+                    broken.cancel()
+                    await asyncio.gather(change, broken, return_exceptions=True)
+                if not change.cancelled():
+                    yield change.result()
+
+    async def close(self) -> None:
+        """See ``Store.close``."""
+        self.release()
+        await self._store.close()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure(self.url, f"{self.url} was told to fail.")
+
+
+class ManualClock:
+    """Both clocks of a provider, turned by hand."""
+
+    def __init__(self, *, wall: float | None = None) -> None:
+        """Start the clocks.
+
+        Args:
+            wall: seconds since the epoch; ``None``: the real time, as of certificates
+                that are made now.
+        """
+        self._monotonic = 0.0
+        self._wall = time.time() if wall is None else wall
+
+    def monotonic(self) -> float:
+        """Return the seconds by which the clock was advanced."""
+        return self._monotonic
+
+    def wall(self) -> float:
+        """Return the seconds since the epoch."""
+        return self._wall
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self._monotonic += seconds
+        self._wall += seconds
 
 
 def make_key(key_type: KeyType) -> PrivateKey:
