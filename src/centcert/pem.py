@@ -79,7 +79,7 @@ def _certificate(block: bytes, key: str) -> x509.Certificate:
 
 def _private_key(block: bytes, key: str, passwords: Sequence[bytes]) -> PrivateKeyTypes:
     encrypted = b"ENCRYPTED" in block  # in the label of PKCS #8, in RFC 1421's Proc-Type line
-    for password in passwords if encrypted else (None,):
+    for password in filter(None, passwords) if encrypted else (None,):  # none is empty
         try:
             return load_pem_private_key(block, password)
         except UnsupportedAlgorithm as error:

@@ -72,9 +72,7 @@ def _is_text(password: bytes) -> bool:
 
 def _why_closed(data: bytes, key: str, passwords: int) -> BadBlob:
     try:
-        algorithms = list(_algorithms(data))
-    except _Ber:
-        algorithms = []
+        algorithms = _algorithms_seen(data)
     except (_NotDer, ValueError, IndexError):
         return BlobDamaged(
             key, "it is not a whole PKCS #12 file: if no writer is at work, export it again"
@@ -161,6 +159,16 @@ class _NotDer(Exception):
 
 class _Ber(Exception):
     """Right in BER, and too loose for this look."""
+
+
+def _algorithms_seen(pfx: bytes) -> list[str]:
+    """Return what ``_algorithms`` yields; of a whole file in BER, nothing."""
+    try:
+        return list(_algorithms(pfx))
+    except _Ber:
+        if pfx[1] == _HIGH_BIT and not pfx.endswith(b"\0\0"):  # X.690 §8.1.5: its end is missing
+            raise _NotDer from None
+        return []
 
 
 def _algorithms(pfx: bytes) -> Iterator[str]:

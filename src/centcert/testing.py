@@ -65,7 +65,7 @@ class Issued:
         """Return key, leaf and chain as PKCS #12 (RFC 7292).
 
         With a password: PBES2 with AES-256, HMAC-SHA256 and ``PFX_ITERATIONS`` rounds,
-        as Windows' AES256-SHA256 and OpenSSL 3 write it. Without: not encrypted, no MAC.
+        as Windows' AES256-SHA256 and OpenSSL 3 write it. Without: not encrypted.
         """
         encryption: KeySerializationEncryption = NoEncryption()
         if password is not None:
