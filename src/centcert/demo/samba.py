@@ -122,8 +122,10 @@ class PrivateSamba:
         (root / "private").chmod(0o700)
         if folder is None:
             folder = root / "share"
-            folder.mkdir(mode=0o755)
-            os.chown(folder, account.pw_uid, account.pw_gid)
+            folder.mkdir()
+            # The account may write there, but the folder is not its own.
+            os.chown(folder, -1, account.pw_gid)
+            folder.chmod(0o775)
         self.folder = folder
         self._configuration = root / "smb.conf"
         self._configuration.write_text(self._smb_conf(global_options or {}, share_options or {}))
@@ -308,7 +310,7 @@ def _sockets_of(pid: int) -> set[str]:
     inodes = set()
     for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
         with contextlib.suppress(OSError):
-            kind, _, inode = os.readlink(descriptor).partition(":[")
+            kind, _, inode = str(descriptor.readlink()).partition(":[")
             if kind == "socket":
                 inodes.add(inode.rstrip("]"))
     return inodes

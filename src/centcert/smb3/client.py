@@ -205,7 +205,11 @@ class Connection:
         return watch
 
     async def rights(self, path: str = "", *, timeout_s: float = 0.5) -> Access:
-        """Ask what the account may do with a file or folder, the share's bounds included."""
+        """Ask what the account may do with a file or folder, the share's bounds included.
+
+        ``Access.can_change`` of a folder and of one of its files tells whether the
+        account could do harm. Nothing is changed to find out.
+        """
         granted = await self._told("rights", path, operations.rights(path), timeout_s)
         return granted & self.share_access
 

@@ -12,7 +12,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
 from centcert.smb3.errors import ProtocolViolation
-from centcert.smb3.requests import Access
+from centcert.smb3.requests import CHANGING, Access
 from centcert.smb3.status import Status
 from centcert.smb3.wire import HEADER_BYTES
 
@@ -182,9 +182,12 @@ def session_setup(reply: Reply) -> SessionReply:
 def tree_connect(reply: Reply) -> TreeReply:
     """Read [MS-SMB2] 2.2.10."""
     _, kind, _, flags, _, access = _fields(reply, _TREE_CONNECT)
-    return TreeReply(
-        is_disk=kind == _DISK, encrypts=bool(flags & _SHARE_ENCRYPTS), access=Access(access)
-    )
+    bounds = Access(access)
+    if not bounds & (Access.WRITE_DATA | Access.APPEND_DATA):
+        # Samba says DELETE, WRITE_DAC and WRITE_OWNER of a share that is read-only as
+        # well, though it lets nobody use them there.
+        bounds &= ~CHANGING
+    return TreeReply(is_disk=kind == _DISK, encrypts=bool(flags & _SHARE_ENCRYPTS), access=bounds)
 
 
 def create(reply: Reply) -> Created:

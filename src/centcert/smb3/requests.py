@@ -92,10 +92,10 @@ class Access(IntFlag):
     @property
     def can_change(self) -> bool:
         """Whether it lets one write, add, rename or delete files, or give oneself the right."""
-        return bool(self & _CHANGING)
+        return bool(self & CHANGING)
 
 
-_CHANGING: Final = (
+CHANGING: Final = (
     Access.WRITE_DATA  # of a folder: add a file
     | Access.APPEND_DATA  # of a folder: add a sub-folder
     | Access.DELETE_CHILD
@@ -103,6 +103,7 @@ _CHANGING: Final = (
     | Access.WRITE_DAC
     | Access.WRITE_OWNER
 )
+"""What lets an account change a store."""
 
 
 class Disposition(IntEnum):
