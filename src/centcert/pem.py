@@ -24,16 +24,15 @@ _END: Final = b"-----END "
 _DASHES: Final = b"-----"
 
 _CERTIFICATES: Final = frozenset({b"CERTIFICATE", b"X509 CERTIFICATE"})
-_KEYS: Final = frozenset(
-    {b"PRIVATE KEY", b"ENCRYPTED PRIVATE KEY", b"EC PRIVATE KEY", b"RSA PRIVATE KEY"}
-)
+_ENCRYPTED_KEY: Final = b"ENCRYPTED PRIVATE KEY"
+_KEYS: Final = frozenset({b"PRIVATE KEY", _ENCRYPTED_KEY, b"EC PRIVATE KEY", b"RSA PRIVATE KEY"})
 
 
 def read_pem(data: bytes, *, key: str, passwords: Sequence[bytes]) -> Contents:
     """Read the certificates and the first private key of a PEM file, in any order.
 
-    The key is PKCS #8, SEC 1 or PKCS #1; if it is encrypted, the first of ``passwords``
-    that fits opens it. Text around the blocks and blocks of other kinds are ignored.
+    The key is PKCS #8, SEC 1 or PKCS #1; if it is encrypted PKCS #8, the first of
+    ``passwords`` that fits opens it. Text around the blocks and blocks of other kinds are ignored.
 
     Raises:
         BlobDamaged: a block is cut off or cannot be read; a writer may be at work.
@@ -46,7 +45,8 @@ def read_pem(data: bytes, *, key: str, passwords: Sequence[bytes]) -> Contents:
         if label in _CERTIFICATES:
             certificates.append(_certificate(block, key))
         elif label in _KEYS and private_key is None:
-            private_key = _private_key(block, key, passwords)
+            encrypted = label == _ENCRYPTED_KEY
+            private_key = _private_key(block, key, passwords if encrypted else None)
     return private_key, certificates
 
 
@@ -71,15 +71,23 @@ def _certificate(block: bytes, key: str) -> x509.Certificate:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # serial numbers of private CAs
             return x509.load_pem_x509_certificate(block)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise BlobDamaged(
             key, "one of its certificates cannot be read: export the file again"
         ) from error
 
 
-def _private_key(block: bytes, key: str, passwords: Sequence[bytes]) -> PrivateKeyTypes:
-    encrypted = b"ENCRYPTED" in block  # in the label of PKCS #8, in RFC 1421's Proc-Type line
-    for password in filter(None, passwords) if encrypted else (None,):  # none is empty
+def _private_key(block: bytes, key: str, passwords: Sequence[bytes] | None) -> PrivateKeyTypes:
+    """Load one key block; ``passwords`` is ``None`` for one that is not encrypted."""
+    if b":" in block:
+        # RFC 1421 headers. A single round of MD5 protects such a key, and the library
+        # panics over a bad DEK-Info instead of raising an error.
+        raise UnsupportedEncryption(
+            key,
+            "its private key is encrypted in the old PEM form: convert it with"
+            " openssl pkcs8 -topk8",
+        )
+    for password in (None,) if passwords is None else filter(None, passwords):  # none is empty
         try:
             return load_pem_private_key(block, password)
         except UnsupportedAlgorithm as error:
@@ -90,6 +98,6 @@ def _private_key(block: bytes, key: str, passwords: Sequence[bytes]) -> PrivateK
             ) from error
         except ValueError:
             continue
-    if encrypted:
+    if passwords is not None:
         raise WrongPassword(key, why_wrong(len(passwords)))
     raise BlobDamaged(key, "its private key cannot be read: export the file again")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.decrepit.ciphers.algorithms import RC2
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -21,7 +22,6 @@ from centcert.errors import BadBlob, BlobDamaged, UnsupportedEncryption, WrongPa
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 Contents: TypeAlias = "tuple[PrivateKeyTypes | None, list[x509.Certificate]]"
@@ -48,6 +48,10 @@ def read_pkcs12(data: bytes, *, key: str, passwords: Sequence[bytes]) -> Content
                 loaded = pkcs12.load_pkcs12(data, password)
         except (ValueError, UnsupportedAlgorithm):
             continue
+        except x509.InvalidVersion as error:
+            raise BlobDamaged(
+                key, "one of its certificates cannot be read: export the file again"
+            ) from error
         entries = [*([loaded.cert] if loaded.cert else []), *loaded.additional_certs]
         return loaded.key, [entry.certificate for entry in entries]
     raise _why_closed(data, key, len(passwords))

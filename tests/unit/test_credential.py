@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import base64
 import itertools
+import re
 import subprocess
 import sys
 import weakref
@@ -34,6 +36,7 @@ from centcert.errors import (
     CertificateMissing,
     KeyMismatch,
     KeyMissing,
+    UnsupportedEncryption,
     UnsupportedKey,
     WrongPassword,
     WrongUsage,
@@ -167,9 +170,14 @@ def test_the_content_says_what_a_file_is_not_its_suffix(authority: Authority) ->
 
 
 @pytest.mark.parametrize(
-    "form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL], ids=["PKCS#8", "traditional"]
+    ("form", "password"),
+    [
+        (PrivateFormat.PKCS8, None),
+        (PrivateFormat.PKCS8, PASSWORD),
+        (PrivateFormat.TraditionalOpenSSL, None),
+    ],
+    ids=["PKCS#8", "encrypted PKCS#8", "SEC 1 or PKCS#1"],
 )
-@pytest.mark.parametrize("password", [None, PASSWORD], ids=["clear", "encrypted"])
 @pytest.mark.parametrize("key_type", ["ec-p256", "rsa-2048"])
 def test_a_pem_key_is_read_in_each_form(
     authority: Authority, key_type: KeyType, form: PrivateFormat, password: bytes | None
@@ -185,7 +193,29 @@ def test_a_pem_key_is_read_in_each_form(
     ):
         assert read(data, b"wrong", PASSWORD).certificate == issued.certificate
     if password is not None:
-        assert isinstance(refusal(data, b"wrong", b""), WrongPassword)
+        assert type(refusal(data, b"wrong", b"")) is WrongPassword
+        assert type(refusal(data)) is WrongPassword
+
+
+def test_the_old_encryption_of_pem_is_refused(authority: Authority) -> None:
+    issued = authority.issue(NAME)
+    key_block = issued.private_key.private_bytes(
+        Encoding.PEM, PrivateFormat.TraditionalOpenSSL, BestAvailableEncryption(PASSWORD)
+    )
+    # With a short vector the library would panic, which no "except Exception" catches.
+    for block in (key_block, re.sub(b"(DEK-Info: [^,]*,..).*", rb"\1", key_block)):
+        error = refusal(pem(None, issued.certificate) + block, PASSWORD)
+        assert type(error) is UnsupportedEncryption
+        assert "openssl pkcs8 -topk8" in str(error)
+
+
+def test_a_certificate_of_no_known_version_is_damaged(authority: Authority) -> None:
+    issued = authority.issue(NAME)
+    der = issued.certificate.public_bytes(Encoding.DER)
+    odd = der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x42", 1)
+    block = b"-----BEGIN CERTIFICATE-----\n%b-----END CERTIFICATE-----\n"
+    data = block % base64.encodebytes(odd) + pem(issued.private_key)
+    assert type(refusal(data)) is BlobDamaged
 
 
 def test_pem_blocks_of_other_kinds_are_passed_over(authority: Authority) -> None:

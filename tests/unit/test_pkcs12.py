@@ -156,3 +156,12 @@ def test_a_file_without_a_part_of_it_is_damaged(issued: Issued) -> None:
     version, auth_safe, mac = split(issued.pfx(PASSWORD))
     for parts in ((), (version,), (auth_safe, mac), (version, mac), (version, version, version)):
         assert type(refusal(der(SEQUENCE, *parts), PASSWORD)) is BlobDamaged
+
+
+def test_a_certificate_of_no_known_version_is_damaged(issued: Issued) -> None:
+    version, auth_safe, _mac = split(issued.pfx())
+    odd = auth_safe.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x42")
+    assert odd != auth_safe
+    error = refusal(der(SEQUENCE, version, odd))
+    assert type(error) is BlobDamaged
+    assert "certificates" in str(error)
