@@ -54,6 +54,7 @@ def test_data_pass_both_ways_in_any_cut(pair: Ends, cut: int):
     for at in range(0, size, 65_536):
         pair.client.write(data[at : at + 65_536])
     assert pair.to_server() == data
+    assert pair.session._records == 0
     assert nothing_is_left_unread(pair.session)
     pair.session.write(data)
     pair.to_client()
@@ -144,8 +145,11 @@ def test_both_close(pair: Ends):
 def test_closing_twice_says_it_once(pair: Ends):
     pair.session.close()
     assert pair.session.outgoing() != b""
+    pair.client.write(b"late")
+    pair.session.receive(pair.client.outgoing())
     pair.session.close()
     assert pair.session.outgoing() == b""
+    assert pair.session.read() == b"late"
 
 
 def test_break_without_close_notify_is_no_end(pair: Ends):

@@ -112,6 +112,36 @@ def test_wrong_ca_fails_and_the_server_learns_why(
         pair.session.handshake()
 
 
+@pytest.mark.parametrize(
+    ("alert", "words"),
+    [
+        (0, "the client closed the connection."),
+        (40, "the client sent the alert handshake_failure: nothing offered here suits it."),
+        (42, "the client sent the alert bad_certificate: it does not accept the certificate."),
+        (50, "the client sent the alert decode_error."),
+        (112, "the client sent the alert unrecognized_name: it asked for another name."),
+        (116, "the client sent the alert certificate_required."),
+        (255, "OpenSSL gives no reason."),
+    ],
+)
+def test_client_that_gives_up_is_understood(
+    alert: int,
+    words: str,
+    credential: Credential,
+    trusting: ssl.SSLContext,
+    python_client: type[PythonClient],
+    meet: Callable[..., Ends],
+):
+    pair = meet(python_client(trusting), credential)
+    assert not pair.client.handshake()
+    pair.session.receive(pair.client.outgoing())
+    assert not pair.session.handshake()
+    pair.session.receive(bytes((21, 3, 3, 0, 2, 2, alert)))
+    with pytest.raises(HandshakeFailed) as caught:
+        pair.session.handshake()
+    assert str(caught.value) == f"The TLS handshake failed: {words}"
+
+
 # --- the server refuses ----------------------------------------------------------
 
 

@@ -26,8 +26,7 @@ MAX_LEAVES: Final = 1024
 """Leaf contexts kept: about 22 KB each with a P-256 certificate, so 22 MB when full."""
 
 _CIPHERS_TLS_1_2: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20"  # RFC 9325 §4.2: forward secret, AEAD
-_ENABLE_PARTIAL_WRITE: Final = 0x01  # SSL_CTX_set_mode(3): pyOpenSSL has no names for these two
-_NO_AUTO_CHAIN: Final = 0x08
+_ENABLE_PARTIAL_WRITE: Final = 0x01  # SSL_CTX_set_mode(3); pyOpenSSL sets it and has no name
 
 
 class ServerContexts:
@@ -108,12 +107,11 @@ def _base_context(minimum_version: TlsVersion) -> SSL.Context:
     """Make what sessions take over when they begin: all but what a leaf brings."""
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(minimum_version)
+    # Defaults of OpenSSL, said here because a system's openssl.cnf may say otherwise.
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
     # Tickets alone resume: a cache in memory would not be shared with other processes.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    # Idle connections give their buffers back. The chain is sent as the credential has
-    # it: OpenSSL is not to look for issuers of its own at each handshake.
-    context.set_mode(SSL.MODE_RELEASE_BUFFERS | _NO_AUTO_CHAIN)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # idle connections give theirs back
     # A memory BIO takes everything, so one call writes all its records.
     context.clear_mode(_ENABLE_PARTIAL_WRITE)
     # 0-RTT stays off (max_early_data is 0 unless set): a replay is not ours to judge.
