@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -39,6 +39,7 @@ from centcert.pkcs12 import read_pkcs12
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
 
     from cryptography.hazmat.primitives.asymmetric.types import (
         CertificatePublicKeyTypes,
@@ -55,6 +56,14 @@ MAX_ISSUERS: Final = 8
 
 MAX_VERIFICATIONS: Final = 32
 """Signatures checked for one chain, however many certificates a file holds."""
+
+_ILLEGIBLE: Final = (
+    ValueError,
+    TypeError,  # of a name's attributes
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the library raises over a part of a certificate that it reads when asked for it."""
 
 _RSA_BITS: Final = range(2_048, 4_096 + 1)
 
@@ -185,6 +194,12 @@ def decode(data: bytes, *, key: str, passwords: Sequence[bytes]) -> Credential:
         raise BlobTooLarge(
             key, f"it is larger than {MAX_BLOB_BYTES // 1024} KiB: is it a certificate at all?"
         )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what private CAs make of serial numbers and names; BER
+        return Credential.from_parts(_parts(data, key, passwords))
+
+
+def _parts(data: bytes, key: str, passwords: Sequence[bytes]) -> Parts:
     read = read_pem if BEGIN in data else read_pkcs12
     found_key, certificates = read(data, key=key, passwords=passwords)
     if not certificates:
@@ -195,18 +210,19 @@ def decode(data: bytes, *, key: str, passwords: Sequence[bytes]) -> Credential:
     leaf = _leaf(certificates, private_key, key)
     try:
         _check_usage(leaf, key)
-        parts = Parts(
-            key,
-            leaf.public_bytes(Encoding.DER),
-            tuple(issuer.public_bytes(Encoding.DER) for issuer in _issuers(leaf, certificates)),
-            _patterns(leaf),
-            private_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()),
-        )
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        issuers = _issuers(leaf, certificates)
+        patterns = _patterns(leaf)
+    except _ILLEGIBLE as error:
         raise BlobDamaged(
-            key, "its certificate's extensions break RFC 5280: have it issued again"
+            key, "its certificate breaks RFC 5280 and cannot be read: have it issued again"
         ) from error
-    return Credential.from_parts(parts)
+    return Parts(
+        key,
+        leaf.public_bytes(Encoding.DER),
+        tuple(issuer.public_bytes(Encoding.DER) for issuer in issuers),
+        patterns,
+        private_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()),
+    )
 
 
 def _memory_of(parts: Parts) -> int:
@@ -277,26 +293,50 @@ def _issuers(
     short, then the one that is valid longest. Each certificate is used once, so that
     two CAs that sign each other come to an end.
     """
-    chain: list[x509.Certificate] = []
-    spare = [certificate for certificate in certificates if certificate != leaf]
-    spare.sort(key=lambda c: (c.subject == c.issuer, c.not_valid_after_utc), reverse=True)
+    last = _Link.read(leaf)
+    spare = [link for link in map(_legible, certificates) if link and link.certificate != leaf]
+    spare.sort(key=lambda link: (link.is_root, link.not_after), reverse=True)
+    chain: list[_Link] = []
     left = MAX_VERIFICATIONS
-    last = leaf
-    while last.subject != last.issuer and len(chain) < MAX_ISSUERS:
+    while not last.is_root and len(chain) < MAX_ISSUERS:
         for candidate in spare:
             if candidate.subject != last.issuer or left == 0:
                 continue
             left -= 1
-            if _signed(last, candidate):
+            if _signed(last.certificate, candidate.certificate):
                 break
         else:
             break
         spare.remove(candidate)
         chain.append(candidate)
         last = candidate
-    if chain and chain[-1].subject == chain[-1].issuer:
-        chain.pop()
-    return tuple(chain)
+    return tuple(link.certificate for link in chain if not link.is_root)
+
+
+class _Link(NamedTuple):
+    """A certificate with what its place in a chain depends on, read once."""
+
+    certificate: x509.Certificate
+    subject: x509.Name
+    issuer: x509.Name
+    not_after: datetime
+
+    @classmethod
+    def read(cls, certificate: x509.Certificate) -> Self:
+        return cls(
+            certificate, certificate.subject, certificate.issuer, certificate.not_valid_after_utc
+        )
+
+    @property
+    def is_root(self) -> bool:
+        return self.subject == self.issuer
+
+
+def _legible(certificate: x509.Certificate) -> _Link | None:
+    try:
+        return _Link.read(certificate)
+    except _ILLEGIBLE:
+        return None
 
 
 def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

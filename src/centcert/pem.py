@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
@@ -68,9 +67,7 @@ def _blocks(data: bytes, key: str) -> Iterator[tuple[bytes, bytes]]:
 
 def _certificate(block: bytes, key: str) -> x509.Certificate:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # serial numbers of private CAs
-            return x509.load_pem_x509_certificate(block)
+        return x509.load_pem_x509_certificate(block)
     except (ValueError, x509.InvalidVersion) as error:
         raise BlobDamaged(
             key, "one of its certificates cannot be read: export the file again"

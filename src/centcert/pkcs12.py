@@ -7,7 +7,6 @@ apart afterwards; nothing but a sentence ever comes out of that look.
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cryptography import x509
@@ -34,7 +33,7 @@ def read_pkcs12(data: bytes, *, key: str, passwords: Sequence[bytes]) -> Content
     A file without a password opens in both its forms: OpenSSL derives the MAC from an
     empty string, Windows from no string at all. A file with several private keys gives
     its first. BER is accepted where the library does (old Java and macOS write it), and
-    so is what follows a whole file.
+    so is what follows a whole file. The library's warnings about them are the caller's.
 
     Raises:
         BlobDamaged: not a whole PKCS #12 file; a writer may be at work.
@@ -43,9 +42,7 @@ def read_pkcs12(data: bytes, *, key: str, passwords: Sequence[bytes]) -> Content
     """
     for password in (*filter(_is_text, passwords), None):
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # BER, serial numbers of private CAs
-                loaded = pkcs12.load_pkcs12(data, password)
+            loaded = pkcs12.load_pkcs12(data, password)
         except (ValueError, UnsupportedAlgorithm):
             continue
         except x509.InvalidVersion as error:

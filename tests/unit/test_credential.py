@@ -317,6 +317,17 @@ def test_the_renewed_of_two_issuers_is_sent() -> None:
         assert read(pem(site.key, *order)).issuers == (new,)
 
 
+def test_a_stranger_whose_name_cannot_be_read_harms_nobody(authority: Authority) -> None:
+    issued, stranger = authority.issue(NAME), Party("stranger")
+    der = stranger.certify(stranger).public_bytes(Encoding.DER)
+    odd = x509.load_der_x509_certificate(der.replace(b"\x0c\x08stranger", b"\x03\x08stranger"))
+    with pytest.raises(TypeError):
+        _ = odd.subject
+    data = pem(issued.private_key, odd, issued.certificate, *issued.chain)
+    assert read(data).issuers == issued.chain
+    assert type(refusal(pem(stranger.key, odd))) is BlobDamaged
+
+
 def test_issuers_that_sign_each_other_come_to_an_end() -> None:
     one, two, site = map(Party, ["one", "two", "site"])
     leaf, up, down = one.certify(site), two.certify(one), one.certify(two)
