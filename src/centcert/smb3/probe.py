@@ -70,7 +70,7 @@ async def probe(
         SmbError: as ``connect``; there is no answer then.
     """
     name = server_name or host
-    stranger = PasswordLogin(f"nobody-{secrets.token_hex(4)}", secrets.token_urlsafe(16))
+    stranger = PasswordLogin(f"stranger-{secrets.token_hex(4)}", secrets.token_urlsafe(16))
 
     async def opens(proof: Proof) -> bool:
         return await _opens(host, port, name, share, proof)

@@ -57,8 +57,12 @@ _RENAME_INFORMATION: Final = 10
 _DISPOSITION_INFORMATION: Final = 13
 _DIRECTORY_INFORMATION: Final = 1
 _SHARE_READ_WRITE_DELETE: Final = 7
-_NOTIFY_NAMES_AND_CONTENT: Final = 0x01 | 0x08 | 0x10 | 0x40
-"""FILE_NAME, SIZE, LAST_WRITE, CREATION: what makes another content of a file."""
+_NOTIFY_NAMES_AND_CONTENT: Final = 0x01 | 0x04 | 0x08 | 0x10 | 0x40
+"""FILE_NAME, ATTRIBUTES, SIZE, LAST_WRITE, CREATION: what makes another content of a file.
+
+ATTRIBUTES is for Samba: only with it does it report that a program on the server itself
+wrote to a file (it maps inotify's IN_MODIFY to nothing else).
+"""
 
 # [MS-SMB2] 2.2.13.2 with no data (2.2.13.2.5): Next, NameOffset, NameLength, Reserved,
 # DataOffset, DataLength, the name and padding.
