@@ -29,6 +29,10 @@ class Flights(Generic[K, V]):
     def __len__(self) -> int:
         return len(self._under_way)
 
+    def keys(self) -> tuple[K, ...]:
+        """Return what is under way now."""
+        return tuple(self._under_way)
+
     def __contains__(self, key: K) -> bool:
         return key in self._under_way
 

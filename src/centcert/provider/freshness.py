@@ -17,7 +17,7 @@ from centcert.names import HostName, pattern_of
 from centcert.provider.events import Listener, WatchFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from centcert.provider.cache import Cache
     from centcert.provider.loader import Loader
@@ -36,6 +36,7 @@ SLICE: Final = 500
 class Freshness:
     """Follows a store and tells which names have to be looked up anew.
 
+    ``names()`` returns a snapshot of every name that may hold something out of date.
     ``confirm(name)`` is called for each remembered name that a listing bears out,
     ``renew(name)`` for each that may have changed, remembered or not.
     """
@@ -47,6 +48,7 @@ class Freshness:
         cache: Cache,
         *,
         refresh_s: float,
+        names: Callable[[], Iterable[HostName]],
         confirm: Callable[[HostName], None],
         renew: Callable[[HostName], None],
         listener: Listener | None,
@@ -55,6 +57,7 @@ class Freshness:
         self._loader = loader
         self._cache = cache
         self._refresh_s = refresh_s
+        self._names = names
         self._confirm = confirm
         self._renew = renew
         self._listener = listener
@@ -75,7 +78,6 @@ class Freshness:
                 self._tell_failed(error)
             await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))  # noqa: S311  jitter is no secret
             pause_s = min(2 * pause_s, longest_s)
-            self._look_now.set()  # what changed while nobody watched
 
     async def poll(self) -> None:
         """Compare memory with the store's listing in every refresh interval until cancelled."""
@@ -122,15 +124,14 @@ class Freshness:
 
     async def _renew_matching(self, patterns: set[str]) -> None:
         parents = {pattern[2:] for pattern in patterns if pattern.startswith("*.")}
-        for name in patterns:
-            if not name.startswith("*."):
-                self._renew(HostName(name))
+        for pattern in patterns:
+            if not pattern.startswith("*."):
+                self._renew(HostName(pattern))
         if not parents:
             return
-        remembered = (*self._cache.absences(), *(name for name, _ in self._cache.entries()))
-        for number, known in enumerate(remembered, 1):
-            if known.parent in parents:
-                self._renew(known)
+        for number, name in enumerate(self._names(), 1):
+            if name.parent in parents:
+                self._renew(name)
             if number % SLICE == 0:
                 await asyncio.sleep(0)
 

@@ -106,6 +106,7 @@ class Provider:
                 self._loader,
                 self._cache,
                 refresh_s=self._refresh_s,
+                names=self._names,
                 confirm=self._confirm,
                 renew=self._renew,
                 listener=self._listener,
@@ -242,6 +243,10 @@ class Provider:
         return self._clock.monotonic() + fresh_s
 
     # --- refresh ---------------------------------------------------------------
+
+    def _names(self) -> tuple[HostName, ...]:
+        remembered = (name for name, _ in self._cache.entries())
+        return (*self._cache.absences(), *remembered, *self._look_ups.keys())
 
     def _confirm(self, name: HostName) -> None:
         entry = self._cache.peek(name)

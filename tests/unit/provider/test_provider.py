@@ -1,0 +1,431 @@
+import asyncio
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from centcert.credential import Credential
+from centcert.errors import (
+    BlobDamaged,
+    Closing,
+    Overloaded,
+    StoreDenied,
+    StoreUnavailable,
+    UnknownName,
+    WrongPassword,
+)
+from centcert.names import HostName
+from centcert.provider import CacheLimits, Provider
+from centcert.provider import provider as provider_module
+from centcert.provider.events import Hit, Kept, Refreshed, Refused, Unusable, WatchFailed, Withdrawn
+from centcert.stores import Blob, Change, MemoryStore
+from tests.unit.provider.conftest import AUTHORITY, Rig, pem
+
+WWW = HostName.parse("www.contoso.example")
+MAIL = HostName.parse("mail.contoso.example")
+KEY, WILD = "www.contoso.example.pem", "_.contoso.example.pem"
+
+
+async def fetched_anew(rig: Rig, key: str) -> None:
+    await rig.store.until_fetched(rig.store.fetched[key] + 1, key)
+
+
+# --- asking --------------------------------------------------------------------
+
+
+async def test_a_first_visit_is_fetched_and_a_second_is_answered_from_memory(rig: Rig):
+    rig.files.put(KEY, pem(WWW))
+    async with rig.provider() as provider:
+        assert provider.known(WWW) is None
+        credential = await provider.credential(WWW)
+        assert credential.covers(WWW)
+        assert provider.source(WWW) == KEY
+        fetches = rig.store.fetched.total()
+        assert provider.known(WWW) is credential
+        assert await provider.credential(WWW) is credential
+        assert rig.store.fetched.total() == fetches
+    assert rig.kinds() == [
+        *("Asked", "Fetched", "Fetched", "Decoded", "Found"),
+        *("Asked", "Hit", "Asked", "Hit"),
+    ]
+
+
+async def test_nothing_is_told_when_nobody_listens():
+    files = MemoryStore()
+    files.put(KEY, pem(WWW))
+    async with Provider(files) as provider:
+        assert (await provider.credential(WWW)).covers(WWW)
+
+
+async def test_many_visitors_at_once_cause_one_look_up(rig: Rig):
+    rig.files.put(KEY, pem(WWW))
+    rig.store.hold()
+    async with rig.provider() as provider:
+        visitors = [asyncio.ensure_future(provider.credential(WWW)) for _ in range(200)]
+        await rig.store.until_fetched(1)
+        visitors[0].cancel()
+        rig.store.release()
+        credentials = await asyncio.gather(*visitors[1:])
+        assert len({id(credential) for credential in credentials}) == 1
+        assert rig.store.fetched[KEY] == 1
+        assert rig.decoder.decoded == [KEY]
+
+
+async def test_names_of_one_wildcard_share_its_credential_and_its_decoding(rig: Rig):
+    rig.files.put(WILD, pem("*.contoso.example"))
+    async with rig.provider() as provider:
+        one, other = await asyncio.gather(provider.credential(WWW), provider.credential(MAIL))
+        assert one is other
+        assert await provider.credential(HostName.parse("x.contoso.example")) is one
+        assert rig.decoder.decoded == [WILD]
+
+
+async def test_an_absent_name_is_refused_and_remembered_for_a_while(rig: Rig):
+    async with rig.provider() as provider:
+        with pytest.raises(UnknownName, match=WWW):
+            await provider.credential(WWW)
+        fetches = rig.store.fetched.total()
+        with pytest.raises(UnknownName):
+            await provider.credential(WWW)
+        assert rig.store.fetched.total() == fetches
+        rig.clock.advance(10)
+        with pytest.raises(UnknownName):
+            await provider.credential(WWW)
+        assert rig.store.fetched.total() == 2 * fetches
+    assert rig.kinds().count("Refused") == 3
+
+
+async def test_a_name_that_appears_is_served_although_it_was_remembered_as_absent(rig: Rig):
+    async with rig.provider() as provider:
+        with pytest.raises(UnknownName):
+            await provider.credential(WWW)
+        rig.files.put(KEY, pem(WWW))
+        async with asyncio.timeout(5):
+            while True:
+                try:
+                    assert (await provider.credential(WWW)).covers(WWW)
+                except UnknownName:
+                    await asyncio.sleep(0.01)  # until the notification is acted on
+                else:
+                    break
+
+
+@pytest.mark.parametrize("kind", [StoreUnavailable, StoreDenied])
+async def test_a_fault_is_never_remembered(rig: Rig, kind: type[StoreUnavailable]):
+    rig.files.put(KEY, pem(WWW))
+    async with rig.provider() as provider:
+        rig.store.fail(kind)
+        with pytest.raises(kind):
+            await provider.credential(WWW)
+        rig.store.heal()
+        assert (await provider.credential(WWW)).covers(WWW)
+
+
+async def test_look_ups_are_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(provider_module, "MAX_LOOK_UPS", 3)
+    rig.store.hold()
+    async with rig.provider() as provider:
+        names = [HostName.parse(f"n{number}.example") for number in range(3)]
+        waiting = [asyncio.ensure_future(provider.credential(name)) for name in names]
+        await rig.store.until_fetched(3)
+        with pytest.raises(Overloaded):
+            await provider.credential(WWW)
+        joined = asyncio.ensure_future(provider.credential(names[0]))  # no look-up of its own
+        await asyncio.sleep(0)
+        rig.store.release()
+        results = await asyncio.gather(*waiting, joined, return_exceptions=True)
+        assert [type(result) for result in results] == [UnknownName] * 4
+
+
+async def test_who_waits_when_the_provider_closes_is_told(rig: Rig):
+    rig.store.hold()
+    async with rig.provider() as provider:
+        visitor = asyncio.ensure_future(provider.credential(WWW))
+        await rig.store.until_fetched(1)
+    with pytest.raises(Closing):
+        await visitor
+
+
+# --- bad files -------------------------------------------------------------------
+
+
+async def test_a_bad_file_is_told_with_its_reason(rig: Rig):
+    rig.files.put("www.contoso.example.pfx", AUTHORITY.issue(WWW).pfx(b"secret"))
+    async with rig.provider() as provider:
+        with pytest.raises(WrongPassword):
+            await provider.credential(WWW)
+        unusable = [event for event in rig.events if isinstance(event, Unusable)]
+        assert [event.key for event in unusable] == ["www.contoso.example.pfx"]
+        with pytest.raises(WrongPassword):
+            await provider.credential(WWW)
+        assert len(rig.decoder.decoded) == 1, "the verdict on a version is remembered"
+        rig.passwords.append(b"secret")
+        assert (await provider.credential(WWW)).covers(WWW), "but not beyond other passwords"
+
+
+async def test_a_half_written_file_is_tried_again(rig: Rig):
+    rig.files.put(KEY, pem(WWW))
+    rig.store.truncate_to = 300
+    async with rig.provider() as provider:
+        visitor = asyncio.ensure_future(provider.credential(WWW))
+        await rig.store.until_fetched(1, KEY)
+        await asyncio.sleep(0)
+        rig.store.truncate_to = None
+        assert (await visitor).covers(WWW)
+
+
+async def test_a_damaged_file_is_refused_after_its_tries_and_at_once_the_next_time(rig: Rig):
+    rig.files.put(KEY, pem(WWW)[:300])
+    async with rig.provider() as provider:
+        for decoded in (4, 4):
+            with pytest.raises(BlobDamaged):
+                await provider.credential(WWW)
+            assert len(rig.decoder.decoded) == decoded
+
+
+async def test_a_bad_file_never_replaces_a_good_credential(rig: Rig):
+    rig.files.put(KEY, pem(WWW))
+    async with rig.provider() as provider:
+        credential = await provider.credential(WWW)
+        rig.files.put(KEY, b"-----BEGIN nothing")
+        await rig.until(Kept)
+        assert await provider.credential(WWW) is credential
+        rig.files.put(KEY, pem("another.example"))
+        await rig.until(Kept, times=2)
+        assert await provider.credential(WWW) is credential
+
+
+async def test_a_good_wildcard_does_not_replace_a_good_credential_whose_file_went_bad(rig: Rig):
+    rig.files.put(KEY, pem(WWW))
+    rig.files.put(WILD, pem("*.contoso.example"))
+    async with rig.provider() as provider:
+        credential = await provider.credential(WWW)
+        rig.files.put(KEY, pem("another.example"))
+        await rig.until(Kept)
+        assert await provider.credential(WWW) is credential
+
+
+async def test_a_renewed_wildcard_is_served_beside_a_bad_own_file(rig: Rig):
+    rig.files.put(KEY, pem("another.example"))
+    rig.files.put(WILD, pem("*.contoso.example"))
+    async with rig.provider() as provider:
+        credential = await provider.credential(WWW)
+        rig.files.put(WILD, pem("*.contoso.example"))
+        await rig.until(Refreshed)
+        assert await provider.credential(WWW) is not credential
+
+
+# --- refresh -----------------------------------------------------------------------
+
+
+async def test_a_replaced_file_is_served_after_its_notification(rig: Rig):
+    rig.files.put(KEY, pem(WWW))
+    async with rig.provider() as provider:
+        old = await provider.credential(WWW)
+        rig.files.put(KEY, pem(WWW))
+        await rig.until(Refreshed)
+        new = await provider.credential(WWW)
+        assert new is not old
+        assert new.fingerprint != old.fingerprint
+
+
+async def test_a_file_of_its_own_takes_over_from_the_wildcard_and_gives_back(rig: Rig):
+    rig.files.put(WILD, pem("*.contoso.example"))
+    async with rig.provider() as provider:
+        await provider.credential(WWW)
+        rig.files.put(KEY, pem(WWW))
+        await rig.until(Refreshed)
+        assert provider.source(WWW) == KEY
+        rig.files.remove(KEY)
+        await rig.until(Refreshed, times=2)
+        assert provider.source(WWW) == WILD
+
+
+class SlowReads(MemoryStore):
+    """A store where reads of one key can be held after they have read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: str | None = None
+        self.released = asyncio.Event()
+
+    async def fetch(self, key: str) -> Blob | None:
+        blob = await super().fetch(key)
+        if key == self.held:
+            await self.released.wait()
+        return blob
+
+
+async def test_a_change_in_the_middle_of_a_look_up_is_not_lost():
+    files = SlowReads()
+    rig = Rig(files=files)
+    files.put(WILD, pem("*.contoso.example"))
+    async with rig.provider() as provider:
+        old = await provider.credential(MAIL)
+        files.held = WILD
+        visitor = asyncio.ensure_future(provider.credential(WWW))
+        await fetched_anew(rig, WILD)
+        files.put(WILD, pem("*.contoso.example"))
+        await fetched_anew(rig, WILD)  # for MAIL, instead of joining the read that is held
+        files.released.set()
+        assert await visitor is old
+        await rig.until(Refreshed, times=2)
+        assert (await provider.credential(WWW)).fingerprint != old.fingerprint
+        assert await provider.credential(MAIL) is await provider.credential(WWW)
+
+
+async def test_a_stale_name_is_served_at_once_and_refreshed_behind(rig: Rig):
+    rig.files.put(KEY, pem(WWW))
+    async with rig.provider() as provider:
+        credential = await provider.credential(WWW)
+        rig.clock.advance(300)
+        rig.store.hold()
+        assert provider.known(WWW) is credential
+        await fetched_anew(rig, "www.contoso.example.pfx")
+        assert provider.known(WWW) is credential
+        rig.store.release()
+        await rig.until(Refreshed)
+        assert [e.changed for e in rig.events if isinstance(e, Refreshed)] == [False]
+        assert rig.decoder.decoded == [KEY], "an unchanged file is not decoded again"
+
+
+async def test_a_known_name_outlives_the_store(rig: Rig):
+    rig.files.put(KEY, pem(WWW))
+    async with rig.provider() as provider:
+        credential = await provider.credential(WWW)
+        rig.store.fail()
+        rig.clock.advance(300)
+        assert provider.known(WWW) is credential
+        await rig.until(Kept)
+        rig.clock.advance(100_000)
+        assert provider.known(WWW) is credential
+        await rig.until(Kept, times=2)
+
+
+async def test_a_failed_refresh_rests_before_the_next(rig: Rig):
+    rig.files.put(KEY, pem(WWW))
+    async with rig.provider() as provider:
+        await provider.credential(WWW)
+        rig.store.fail()
+        rig.clock.advance(300)
+        provider.known(WWW)
+        await rig.until(Kept)
+        fetches = rig.store.fetched.total()
+        for _ in range(10):
+            provider.known(WWW)
+            await asyncio.sleep(0)
+        assert rig.store.fetched.total() == fetches
+
+
+async def test_a_removed_file_is_withdrawn_once_confirmed(rig: Rig):
+    rig.files.put(KEY, pem(WWW))
+    async with rig.provider() as provider:
+        await provider.credential(WWW)
+        fetches = rig.store.fetched[KEY]
+        rig.files.remove(KEY)
+        await rig.until(Withdrawn)
+        assert rig.store.fetched[KEY] == fetches + 4
+        with pytest.raises(UnknownName):
+            await provider.credential(WWW)
+
+
+async def test_a_file_that_is_missing_for_an_instant_is_not_withdrawn(rig: Rig):
+    data = pem(WWW)
+    rig.files.put(KEY, data)
+    async with rig.provider() as provider:
+        credential = await provider.credential(WWW)
+        rig.files.remove(KEY)
+        await fetched_anew(rig, KEY)
+        rig.files.put(KEY, data)
+        await rig.until(Refreshed)
+        assert "Withdrawn" not in rig.kinds()
+        assert (await provider.credential(WWW)).fingerprint == credential.fingerprint
+
+
+class Mute(MemoryStore):
+    """A store that notifies nobody."""
+
+    async def watch(self) -> AsyncGenerator[Change, None]:
+        await asyncio.Event().wait()
+        yield Change(None)
+
+
+async def test_expiry_ends_freshness():
+    rig = Rig(files=Mute())
+    rig.files.put(KEY, pem(WWW, days=100 / 86_400))
+    async with rig.provider() as provider:
+        await provider.credential(WWW)
+        rig.files.put(WILD, pem("*.contoso.example"))
+        rig.clock.advance(101)
+        provider.known(WWW)
+        await rig.until(Refreshed)
+        assert provider.source(WWW) == WILD
+
+
+async def test_polling_finds_what_no_notification_told():
+    rig = Rig(files=Mute())
+    rig.files.put(KEY, pem(WWW))
+    rig.files.put("mail.contoso.example.pem", pem(MAIL))
+    async with rig.provider(refresh_s=0.05) as provider:
+        old, mail = await provider.credential(WWW), await provider.credential(MAIL)
+        rig.files.put(KEY, pem(WWW))
+        await rig.until(Refreshed)
+        assert (await provider.credential(WWW)).fingerprint != old.fingerprint
+        assert await provider.credential(MAIL) is mail
+        rig.files.remove(KEY)
+        await rig.until(Withdrawn)
+
+
+async def test_a_listing_keeps_all_that_is_remembered_fresh():
+    rig = Rig(files=Mute())
+    rig.files.put(KEY, pem(WWW))
+    async with rig.provider(refresh_s=0.05) as provider:
+        await provider.credential(WWW)
+        rig.clock.advance(0.049)
+        listed = rig.store.listed
+        while rig.store.listed < listed + 2:
+            await asyncio.sleep(0.01)
+        rig.clock.advance(0.049)
+        provider.known(WWW)
+        assert rig.events[-1] == Hit(WWW, KEY, stale=False)
+        assert rig.store.fetched[KEY] == 1
+
+
+async def test_a_watch_that_breaks_is_told_and_what_was_missed_is_found(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("centcert.provider.freshness.REWATCH_S", (0.05, 0.05))
+    rig.files.put(KEY, pem(WWW))
+    async with rig.provider() as provider:
+        old = await provider.credential(WWW)
+        await rig.store.until_fetched(2)
+        rig.store.fail()
+        await rig.until(WatchFailed)
+        rig.files.put(KEY, pem(WWW))
+        rig.store.heal()
+        await rig.until(Refreshed)
+        assert (await provider.credential(WWW)).fingerprint != old.fingerprint
+
+
+# --- bounds ------------------------------------------------------------------------
+
+
+async def test_memory_is_bounded_by_what_is_used_least(rig: Rig):
+    rig.files.put(WILD, pem("*.contoso.example"))
+    async with rig.provider(limits=CacheLimits(max_names=10)) as provider:
+        for number in range(30):
+            name = HostName.parse(f"n{number}.contoso.example")
+            assert isinstance(await provider.credential(name), Credential)
+        assert provider.known(HostName.parse("n29.contoso.example")) is not None
+        assert provider.known(HostName.parse("n19.contoso.example")) is None
+
+
+async def test_a_refusal_names_the_name_and_not_the_secret(rig: Rig):
+    rig.passwords.append(b"hunter2")
+    rig.files.put("www.contoso.example.pfx", AUTHORITY.issue(WWW).pfx(b"other"))
+    async with rig.provider() as provider:
+        with pytest.raises(WrongPassword):
+            await provider.credential(WWW)
+    refused = [event for event in rig.events if isinstance(event, Refused)]
+    assert refused[0].name == WWW
+    assert "hunter2" not in repr(rig.events)
+    assert "hunter2" not in repr(provider)
