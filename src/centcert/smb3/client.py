@@ -117,11 +117,14 @@ class Connection:
             does not, others may use the share without. See ``probe``.
         share_access: the most that the share lets this account do, files' own
             permissions aside.
+        server_time: FILETIME: the server's clock when the connection was set up; 0 if it
+            did not say.
     """
 
     cipher: Cipher
     encryption_required: bool
     share_access: Access
+    server_time: int
 
     def __init__(
         self,
@@ -134,6 +137,7 @@ class Connection:
         self.cipher = agreed.cipher
         self.encryption_required = session.server_encrypts or tree.encrypts
         self.share_access = tree.access
+        self.server_time = agreed.server_time
         self._link = link
         self._loop = asyncio.get_running_loop()
         self._limits = Limits(agreed.max_read, agreed.max_write, agreed.max_transact)

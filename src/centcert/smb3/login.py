@@ -8,6 +8,7 @@ is a value for one call: nothing here keeps it.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
@@ -138,22 +139,32 @@ class _KerberosProof:
         return await asyncio.to_thread(self._step, challenge)
 
     def _step(self, challenge: bytes | None) -> bytes:
+        if self._context is None:
+            self._context = self._begin()
+        return _step(self._context, challenge)
+
+    def _begin(self) -> spnego.ContextProxy:
         try:
-            if self._context is None:
-                self._context = spnego.client(
-                    spnego.KerberosKeytab(str(self._login.keytab), self._login.principal),
-                    hostname=self._server_name,
-                    service="cifs",
-                    protocol="kerberos",
-                    options=spnego.NegotiateOptions.session_key,
-                )
+            # Not installed with Centcert: it needs the system's own library. Its errors
+            # come through pyspnego as they are.
+            krb5_error = importlib.import_module("krb5").Krb5Error
+            return spnego.client(
+                spnego.KerberosKeytab(str(self._login.keytab), self._login.principal),
+                hostname=self._server_name,
+                service="cifs",
+                protocol="kerberos",
+                options=spnego.NegotiateOptions.session_key,
+            )
         except ImportError as error:
             raise LoginUnusable(
                 "Kerberos needs the packages gssapi and krb5: install pyspnego[kerberos]."
             ) from error
         except SpnegoError as error:
             raise _unusable(error) from error
-        return _step(self._context, challenge)
+        except krb5_error as error:
+            raise LoginUnusable(
+                f"There is no Kerberos ticket for {self._login.principal}: {error}"
+            ) from error
 
     def session_key(self) -> bytes:
         if self._context is None:

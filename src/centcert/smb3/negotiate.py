@@ -64,6 +64,7 @@ class Negotiated:
         max_transact: bytes in one listing or notification.
         max_read: bytes in one READ.
         max_write: bytes in one WRITE.
+        server_time: FILETIME: the server's clock as it answered; 0 if it does not say.
     """
 
     cipher: Cipher
@@ -71,6 +72,7 @@ class Negotiated:
     max_transact: int
     max_read: int
     max_write: int
+    server_time: int
 
 
 def negotiate_request(
@@ -162,6 +164,7 @@ def _agreed(
         max_transact=max_transact,
         max_read=max_read,
         max_write=max_write,
+        server_time=fields[9],
     )
 
 

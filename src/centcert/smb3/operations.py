@@ -42,6 +42,7 @@ _MAX_REREADS: Final = 3
 
 _FIRST_READ: Final = requests.read(FIRST_READ_BYTES)
 _CLOSE: Final = requests.close()
+_CLOSE_AND_LOOK: Final = requests.close(query_info=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def fetch(path: str, max_bytes: int, limits: Limits) -> Operation[File | None]:
     create = requests.create(path, _READING, options=Option.NON_DIRECTORY_FILE)
     reads: Compound = (_FIRST_READ,)
     for _ in range(_MAX_REREADS):
-        opened, *pieces, _closed = yield (create, *reads, _CLOSE)
+        opened, *pieces, closed = yield (create, *reads, _CLOSE_AND_LOOK)
         if opened.status:
             if kind_of(opened.status) is Kind.ABSENT:
                 return None
@@ -88,6 +89,8 @@ def fetch(path: str, max_bytes: int, limits: Limits) -> Operation[File | None]:
             raise FileTooLarge(info.size, max_bytes)
         data = b"".join([_piece(piece) for piece in pieces])
         if len(data) == info.size:
+            if _changed(info, closed):
+                raise FileChanging("The file was written to while it was read.")
             return File(data, info)
         if len(data) > info.size or info.size <= _asked_for(reads):
             raise FileChanging("The file changed its size while it was read.")
@@ -185,6 +188,18 @@ def _piece(reply: Reply) -> bytes:
     if reply.status:
         raise _error(reply)
     return replies.read(reply)
+
+
+def _changed(info: FileInfo, closed: Reply) -> bool:
+    """Say whether a file is known to have changed between CREATE and CLOSE."""
+    if closed.status:
+        return False
+    now = replies.close(closed)
+    return now is not None and (now.size, now.written, now.changed) != (
+        info.size,
+        info.written,
+        info.changed,
+    )
 
 
 def _reads(size: int, max_read: int) -> Compound:

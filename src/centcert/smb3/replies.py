@@ -32,6 +32,10 @@ _CREATE: Final = Struct("<HBBIQQQQQQII16sII")
 _CREATE_CONTEXT: Final = Struct("<IHHHHI")
 # [MS-SMB2] 2.2.14.2.5: QueryStatus, MaximalAccess.
 _MAXIMAL_ACCESS: Final = Struct("<II")
+# [MS-SMB2] 2.2.16: StructureSize, Flags, Reserved, CreationTime, LastAccessTime,
+# LastWriteTime, ChangeTime, AllocationSize, EndofFile, FileAttributes.
+_CLOSE: Final = Struct("<HHIQQQQQQI")
+_POSTQUERY_ATTRIB: Final = 0x0001
 # [MS-SMB2] 2.2.20: StructureSize, DataOffset, Reserved, DataLength.
 _READ: Final = Struct("<HBBI")
 # [MS-SMB2] 2.2.22: StructureSize, Reserved, Count.
@@ -213,6 +217,14 @@ def create(reply: Reply) -> Created:
     if contexts_length:
         access = _maximal_access(_buffer(reply, contexts_offset, contexts_length))
     return Created(file_id, FileInfo(size, created, written, changed, attributes), access)
+
+
+def close(reply: Reply) -> FileInfo | None:
+    """Read [MS-SMB2] 2.2.16; ``None`` if the server does not say how the file is now."""
+    _, flags, _, created, _, written, changed, _, size, attributes = _fields(reply, _CLOSE)
+    if not flags & _POSTQUERY_ATTRIB:
+        return None
+    return FileInfo(size, created, written, changed, attributes)
 
 
 def read(reply: Reply) -> bytes:

@@ -210,9 +210,14 @@ def flush() -> Request:
     return Request(Command.FLUSH, _FLUSH.pack(24, 0, 0, SAME_FILE))
 
 
-def close(file_id: bytes = SAME_FILE) -> Request:
-    """CLOSE ([MS-SMB2] 2.2.15); the reply's attributes are not asked for."""
-    return Request(Command.CLOSE, _CLOSE.pack(24, 0, 0, file_id))
+def close(file_id: bytes = SAME_FILE, *, query_info: bool = False) -> Request:
+    """CLOSE ([MS-SMB2] 2.2.15).
+
+    Args:
+        file_id: what to close.
+        query_info: ask as well how the file is now (SMB2_CLOSE_FLAG_POSTQUERY_ATTRIB).
+    """
+    return Request(Command.CLOSE, _CLOSE.pack(24, query_info, 0, file_id))
 
 
 def query_directory(max_bytes: int, file_id: bytes = SAME_FILE) -> Request:
