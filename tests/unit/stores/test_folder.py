@@ -11,7 +11,9 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from contextlib import aclosing, contextmanager, suppress
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -280,8 +282,8 @@ async def test_faults_of_the_file_system(
     assert not isinstance(caught.value, StoreInsecure | BlobTooLarge)
 
 
-@pytest.mark.parametrize("number", [errno.EBUSY, errno.EAGAIN, errno.ETXTBSY])
-async def test_a_writer_that_locks_the_file_is_waited_for(
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EAGAIN, errno.ETXTBSY, errno.ESTALE])
+async def test_a_file_that_is_in_use_is_tried_again(
     store: FolderStore, path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ):
     (path / KEY).write_bytes(b"here")
@@ -454,6 +456,52 @@ async def test_a_file_that_grows_while_being_read_is_read_again(
 
     monkeypatch.setattr(os, "read", grow_once)
     assert await data_of(store, KEY) == b"FIRST"
+
+
+@pytest.mark.parametrize(
+    ("age_ms", "settled"), [(0, False), (39, False), (41, True), (-1, True), (-60_000, True)]
+)
+def test_a_file_changed_a_moment_ago_is_not_yet_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch, age_ms: int, *, settled: bool
+):
+    """Kernels before 6.13 stamp two writes within one tick alike; a server's clock may be ahead."""
+    (path / KEY).write_bytes(b"here")
+    now_ns = (path / KEY).stat().st_ctime_ns + age_ms * 1_000_000
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns)
+    directory = Directory(str(path))
+    if settled:
+        assert directory.read(KEY) is not None
+    else:
+        with pytest.raises(Unsettled):
+            directory.read(KEY)
+
+
+def test_fewer_bytes_than_the_file_has_are_no_blob(path: Path, monkeypatch: pytest.MonkeyPatch):
+    (path / KEY).write_bytes(b"here")
+    pieces = [b"he", b""]
+    monkeypatch.setattr(os, "read", lambda *_: pieces.pop(0))
+    with pytest.raises(Unsettled):
+        Directory(str(path)).read(KEY)
+
+
+async def test_a_rewrite_that_hides_its_time_is_seen(store: FolderStore, path: Path):
+    (path / KEY).write_bytes(b"one")
+    times = (path / KEY).stat()
+    first = await store.fetch(KEY)
+    (path / KEY).write_bytes(b"two")
+    os.utime(path / KEY, ns=(times.st_atime_ns, times.st_mtime_ns))
+    second = await store.fetch(KEY)
+    assert first is not None
+    assert second is not None
+    assert first.version != second.version
+
+
+@pytest.mark.parametrize("fact", ["st_mtime_ns", "st_ctime_ns", "st_size", "st_ino"])
+def test_each_fact_of_a_file_is_in_its_version(fact: str):
+    facts = {"st_mtime_ns": 1, "st_ctime_ns": 2, "st_size": 3, "st_ino": 4}
+    before = SimpleNamespace(**facts)
+    after = SimpleNamespace(**{**facts, fact: 5})
+    assert posix._version(before) != posix._version(after)  # type: ignore[arg-type]
 
 
 # --- threads ------------------------------------------------------------------
