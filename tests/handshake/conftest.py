@@ -32,6 +32,7 @@ class Client(Protocol):
     def handshake(self) -> bool: ...
     def read(self) -> bytes: ...
     def write(self, data: bytes) -> None: ...
+    def close(self) -> bool: ...
     def outgoing(self) -> bytes: ...
 
 
@@ -114,6 +115,9 @@ class OpenSslClient:
 
     def write(self, data: bytes) -> None:
         self.tls.sendall(data)
+
+    def close(self) -> bool:
+        return self.tls.shutdown()
 
     def outgoing(self) -> bytes:
         try:

@@ -15,7 +15,7 @@ from centcert.tls.hello import TlsVersion, alert_record
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Ends, OpenSslClient, PythonClient
+    from tests.handshake.conftest import Ends, OpenSslClient, PythonClient
 
     from centcert.credential import Credential
     from centcert.testing import KeyType

@@ -14,7 +14,7 @@ from centcert.tls.contexts import ServerContexts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Ends, PythonClient
+    from tests.handshake.conftest import Ends, PythonClient
 
     from centcert.credential import Credential
 
