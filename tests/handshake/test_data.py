@@ -15,10 +15,9 @@ from centcert.tls.contexts import ServerContexts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.handshake.conftest import Ends, OpenSslClient, PythonClient
-
     from centcert.credential import Credential
     from centcert.tls.session import Session
+    from tests.handshake.conftest import Ends, OpenSslClient, PythonClient
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 

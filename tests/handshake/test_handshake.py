@@ -15,10 +15,9 @@ from centcert.tls.hello import TlsVersion, alert_record
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.handshake.conftest import Ends, OpenSslClient, PythonClient
-
     from centcert.credential import Credential
     from centcert.testing import KeyType
+    from tests.handshake.conftest import Ends, OpenSslClient, PythonClient
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 

@@ -14,9 +14,8 @@ from centcert.tls.contexts import ServerContexts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.handshake.conftest import Ends, PythonClient
-
     from centcert.credential import Credential
+    from tests.handshake.conftest import Ends, PythonClient
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
