@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Self
 
@@ -24,7 +25,8 @@ class Node:
 
     Args:
         settings: what to serve; see ``centcert.admin.settings``.
-        listener: is told every step of provider and front end.
+        listener: is told every step of provider and front end; what it raises goes to the
+            event loop's exception handler.
 
     Raises:
         SettingsError: on entering and on ``reload``: a listener cannot be opened, the
@@ -37,7 +39,7 @@ class Node:
         listener: Callable[[ProviderEvent | FrontEndEvent], None] | None = None,
     ) -> None:
         self._settings = settings
-        self._listener = listener
+        self._listener = None if listener is None else _contained(listener)
         self._stack = AsyncExitStack()
         self._source = AsyncExitStack()  # the store and its provider
 
@@ -109,3 +111,19 @@ class Node:
 
     async def _close_source(self) -> None:
         await self._source.aclose()
+
+
+def _contained(
+    listener: Callable[[ProviderEvent | FrontEndEvent], None],
+) -> Callable[[ProviderEvent | FrontEndEvent], None]:
+    """Keep a listener's fault from ending what it listens to."""
+
+    def listen(event: ProviderEvent | FrontEndEvent) -> None:
+        try:
+            listener(event)
+        except Exception as error:  # noqa: BLE001  a user's hook
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": f"The listener failed at {type(event).__name__}", "exception": error}
+            )
+
+    return listen

@@ -23,7 +23,7 @@ def read_secret(path: Path) -> bytes:
     """
     try:
         with path.open("rb") as file:
-            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+            if _open_to_others(os.fstat(file.fileno())):
                 raise SettingsError(f"{path} is open to others than its owner: chmod 600 {path}")
             secret = file.read(MAX_SECRET_BYTES + 1)
     except OSError as error:
@@ -31,3 +31,12 @@ def read_secret(path: Path) -> bytes:
     if len(secret) > MAX_SECRET_BYTES:
         raise SettingsError(f"{path} is longer than {MAX_SECRET_BYTES} bytes: not a password file.")
     return secret.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def _open_to_others(status: os.stat_result) -> bool:
+    others = stat.S_IMODE(status.st_mode) & 0o077
+    if status.st_gid == 0:
+        # systemd gives a service its credentials by an access list, whose mask stat(2) shows
+        # as a right of root's group (acl(5)).
+        others &= ~stat.S_IRGRP
+    return bool(others)

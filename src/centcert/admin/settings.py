@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -28,6 +29,7 @@ SYSTEM_FILE: Final = Path("/etc/centcert/centcert.toml")
 _LIMITS: Final = Limits()
 
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
+Protocol: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255)]  # RFC 7301 §3.1
 
 
 class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,18 +42,22 @@ class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_memory: Size = Size(256 * 1024**2)
     max_names: Count = 200_000
 
+    def __post_init__(self) -> None:
+        _more_than_none(refresh=self.refresh)
+
 
 class SiteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[[listen]]`` ``sites``: what one name, or one wildcard, has of its own."""
 
     name: str
     to: str
-    alpn: tuple[str, ...] | None = None
+    alpn: tuple[Protocol, ...] | None = None
     proxy_protocol: bool | None = None
 
     def __post_init__(self) -> None:
-        with _as_value_error():
+        with _as_value_error("name"):
             _pattern(self.name)
+        with _as_value_error("to"):
             Backend.parse(self.to)
 
 
@@ -61,14 +67,16 @@ class ListenSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     address: str
     to: str
     default_name: HostName | None = None
-    alpn: tuple[str, ...] = ()
+    alpn: tuple[Protocol, ...] = ()
     proxy_protocol: bool = False
     sites: tuple[SiteSettings, ...] = ()
 
     def __post_init__(self) -> None:
-        with _as_value_error():
+        with _as_value_error("address"):
             TcpAddress.parse(self.address)
+        with _as_value_error("to"):
             Backend.parse(self.to)
+        _each_once("sites", [_pattern(site.name) for site in self.sites])
 
     def listener(self) -> Listener:
         """Return the listener that these settings describe."""
@@ -95,6 +103,13 @@ class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     idle_timeout: Duration = Duration(_LIMITS.idle_s)
     grace: Duration = Duration(30)
 
+    def __post_init__(self) -> None:
+        _more_than_none(
+            handshake_timeout=self.handshake_timeout,
+            connect_timeout=self.connect_timeout,
+            idle_timeout=self.idle_timeout,
+        )
+
     def limits(self) -> Limits:
         """Return them as the front end takes them."""
         return Limits(
@@ -111,7 +126,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     store: StoreSettings
     listen: Annotated[tuple[ListenSettings, ...], Meta(min_length=1)]
-    limits: LimitSettings = LimitSettings()
+    limits: LimitSettings = msgspec.field(default_factory=LimitSettings)
+
+    def __post_init__(self) -> None:
+        _each_once("listen", [str(TcpAddress.parse(one.address)) for one in self.listen])
 
     def cache_limits(self) -> CacheLimits:
         """Return what the provider may remember."""
@@ -130,10 +148,13 @@ def settings_file(option: Path | None) -> Path | None:
     """Find the settings file: the option, ``CENTCERT_CONFIG``, the system's, the user's own."""
     if option is not None:
         return option
-    if "CENTCERT_CONFIG" in os.environ:
-        return Path(os.environ["CENTCERT_CONFIG"])
-    own = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return next((p for p in (SYSTEM_FILE, own / "centcert" / "centcert.toml") if p.is_file()), None)
+    if named := os.environ.get("CENTCERT_CONFIG"):
+        return Path(named)
+    # Not Path.home() and Path.is_file(), which raise where an account has no home, or may not
+    # look into the system's folder.
+    own = Path(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"))  # noqa: PTH111
+    files = (SYSTEM_FILE, own / "centcert" / "centcert.toml")
+    return next((file for file in files if os.path.isfile(file)), None)  # noqa: PTH113
 
 
 def read_settings(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> Settings:
@@ -209,7 +230,9 @@ def _read_value(kind: type, text: object) -> object:
     if not isinstance(text, str):
         raise ValueError(f"Expected `str`, got `{type(text).__name__}`")  # noqa: TRY004  msgspec's own words and way
     with _as_value_error():
-        if issubclass(kind, Duration | Size | HostName):
+        if issubclass(kind, HostName):
+            return kind.from_unicode(text)
+        if issubclass(kind, Duration | Size):
             return kind.parse(text)
         if issubclass(kind, Path):
             return Path(text)
@@ -217,12 +240,27 @@ def _read_value(kind: type, text: object) -> object:
 
 
 @contextmanager
-def _as_value_error() -> Iterator[None]:
-    """Let msgspec say at which setting it happened; it does so for a ValueError only."""
+def _as_value_error(setting: str | None = None) -> Iterator[None]:
+    """Let msgspec say where it happened; it does so for a ValueError only.
+
+    From the value's own hook it knows the ``setting`` too, from a table's it does not.
+    """
     try:
         yield
     except CentcertError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(str(error) if setting is None else f"{setting}: {error}") from error
+
+
+def _more_than_none(**times: Duration) -> None:
+    for setting, time in times.items():
+        if not time:
+            raise ValueError(f"{setting} must be longer than 0 s")
+
+
+def _each_once(setting: str, values: list[str]) -> None:
+    for value, times in Counter(values).items():
+        if times > 1:
+            raise ValueError(f"{value} stands {times} times in {setting}: once is enough")
 
 
 def _pattern(text: str) -> str:
@@ -235,11 +273,28 @@ def _alpn(protocols: tuple[str, ...]) -> tuple[bytes, ...]:
     return tuple(protocol.encode() for protocol in protocols)
 
 
+_TYPES: Final = {
+    "str": "text in quotes",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+}
+
+
+def _type_error(match: re.Match[str]) -> str:
+    wanted = match[1].partition(" | ")[0]  # what follows is null, which TOML cannot say
+    return f"it must be {_TYPES.get(wanted, wanted)}, not {_TYPES.get(match[2], match[2])}"
+
+
 _MSGSPEC = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<where>.*)`)?", re.DOTALL)
 _REWORDED: Final = (
     (re.compile(r"Object contains unknown field `(.*)`"), r"there is no setting `\1`"),
     (re.compile(r"Object missing required field `(.*)`"), r"the setting `\1` is missing"),
     (re.compile(r"Expected `array` of length >= 1"), "at least one is needed"),
+    (re.compile(r"Expected `\w+` >= (\d+)"), r"it must be at least \1"),
+    (re.compile(r"Expected `([\w| ]+)`, got `(\w+)`"), _type_error),
 )
 
 
@@ -249,4 +304,5 @@ def _sentence(problem: str) -> str:
     for pattern, words in _REWORDED:
         what = pattern.sub(words, what)
     what = what if what.endswith((".", ")")) else what + "."
-    return f"{where}: {what}" if where else what[0].upper() + what[1:]
+    # msgspec does not say which of a list it is; the value in the sentence does.
+    return f"{where.replace('[...]', '')}: {what}" if where else what[0].upper() + what[1:]

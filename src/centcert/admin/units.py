@@ -9,6 +9,8 @@ from centcert.errors import SettingsError
 
 SECONDS: Final = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 BYTES: Final = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+MAX_SECONDS: Final = 365 * SECONDS["d"]
+MAX_BYTES: Final = 1024 * BYTES["GiB"]
 
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)")
 
@@ -23,9 +25,13 @@ class Duration(float):
         """Read a time.
 
         Raises:
-            SettingsError: it is not a number with one of the units ms, s, min, h, d.
+            SettingsError: it is not a number with one of the units ms, s, min, h, d, or is
+                more than a year, beyond which no timer of ours makes sense.
         """
-        return cls(_quantity(text, SECONDS, "5 min"))
+        seconds = _quantity(text, SECONDS, "5 min")
+        if seconds > MAX_SECONDS:
+            raise SettingsError(f"{text[:40]!r} is more than 365 d.")
+        return cls(seconds)
 
     def __str__(self) -> str:
         for unit in ("d", "h", "min", "s"):
@@ -44,9 +50,13 @@ class Size(int):
         """Read a size.
 
         Raises:
-            SettingsError: it is not a number with one of the units KiB, MiB, GiB.
+            SettingsError: it is not a number with one of the units KiB, MiB, GiB, or is
+                more than a machine can hold.
         """
-        return cls(_quantity(text, BYTES, "256 MiB"))
+        size = _quantity(text, BYTES, "256 MiB")
+        if size > MAX_BYTES:
+            raise SettingsError(f"{text[:40]!r} is more than {MAX_BYTES // BYTES['GiB']} GiB.")
+        return cls(size)
 
     def __str__(self) -> str:
         for unit in ("GiB", "MiB", "KiB"):
@@ -59,5 +69,5 @@ def _quantity(text: str, units: dict[str, float] | dict[str, int], example: str)
     match = _QUANTITY.fullmatch(text.strip())
     if match is None or match[2] not in units:
         known = ", ".join(units)
-        raise SettingsError(f"{text!r} needs a unit ({known}): write it like {example!r}.")
+        raise SettingsError(f"{text[:40]!r} needs a unit ({known}): write it like {example!r}.")
     return float(match[1]) * units[match[2]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import tempfile
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from centcert.cli.timeline import Recorder, timeline
 from centcert.demo.backend import backend
 from centcert.demo.farm import BANK, BOOKS, LEGACY, SHOP, TENANTS, DemoSite, Farm
 from centcert.demo.visitor import Visit, visit
+from centcert.frontend import TcpAddress
 from centcert.names import HostName
 from centcert.node import Node
 from centcert.provider.events import Refreshed
@@ -47,12 +49,14 @@ def demo(*, tour: bool, listen: str) -> None:
 
 
 async def _demo(listen: str, console: Console, *, go_on: bool) -> bool:
-    async with _running(listen) as show:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    async with _running(TcpAddress.parse(listen)) as show:
         show.console = console
         well = await _tour(show)
         if go_on:
             _print_what_to_try(show)
-            await asyncio.Event().wait()
+            await stop.wait()
     return well
 
 
@@ -66,7 +70,7 @@ class _Show:
 
 
 @asynccontextmanager
-async def _running(listen: str) -> AsyncIterator[_Show]:
+async def _running(address: TcpAddress) -> AsyncIterator[_Show]:
     with tempfile.TemporaryDirectory(prefix="centcert-demo-") as folder:
         home = Path(folder)
         farm = await asyncio.to_thread(Farm, home)
@@ -80,7 +84,7 @@ async def _running(listen: str) -> AsyncIterator[_Show]:
         socket = home / "backend.sock"
         settings = Settings(
             store=StoreSettings(url=str(farm.store), key_password_files=(farm.password_file,)),
-            listen=(ListenSettings(listen, f"unix:{socket}", proxy_protocol=True),),
+            listen=(ListenSettings(str(address), f"unix:{socket}", proxy_protocol=True),),
         )
         async with backend(socket), Node(settings, listener) as node:
             yield _Show(farm, node.addresses[0], recorder, refreshed, Console())

@@ -7,7 +7,10 @@ their rate is bounded and what is left out is counted.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -15,6 +18,8 @@ from centcert.frontend.events import BackendFailed, Full, HandshakeRefused
 from centcert.provider.events import Kept, Refreshed, Unusable, WatchFailed, Withdrawn
 
 if TYPE_CHECKING:
+    import asyncio
+
     from centcert.frontend.events import Event as FrontEndEvent
     from centcert.provider.events import Event as ProviderEvent
 
@@ -31,16 +36,35 @@ class Journal:
     def __call__(self, event: ProviderEvent | FrontEndEvent) -> None:
         """Write the event's line, if it has one and the second's share is not used up."""
         line = sentence(event)
-        if line is None:
-            return
+        if line is not None:
+            self._write(line)
+
+    def fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Write what went wrong in Centcert itself; the event loop's exception handler."""
+        del loop
+        error = context.get("exception")
+        line = f"fault: {context['message']}"
+        if error is not None:
+            line += f": {type(error).__name__}: {error}"
+            for frame in traceback.extract_tb(error.__traceback__)[-1:]:
+                line += f" ({Path(frame.filename).name}:{frame.lineno})"
+        self._write(" ".join(line.split()))
+
+    def _write(self, line: str) -> None:
         second = int(time.monotonic())
         if second != self._second:
             if self._lines > LINES_A_SECOND:
-                click.echo(f"left out {self._lines - LINES_A_SECOND} lines like these", err=True)
+                say(f"left out {self._lines - LINES_A_SECOND} lines like these")
             self._second, self._lines = second, 0
         self._lines += 1
         if self._lines <= LINES_A_SECOND:
-            click.echo(line, err=True)
+            say(line)
+
+
+def say(line: str) -> None:
+    """Write a line to standard error; a node goes on serving where nobody can read it."""
+    with suppress(OSError):
+        click.echo(line, err=True)
 
 
 def sentence(event: ProviderEvent | FrontEndEvent) -> str | None:  # noqa: PLR0911  one for each

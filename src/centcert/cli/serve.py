@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from centcert.admin.settings import read_settings, settings_file, site_option
-from centcert.cli.journal import Journal
+from centcert.cli.journal import Journal, say
 from centcert.cli.loop import run
 from centcert.errors import CentcertError
 from centcert.frontend import TcpAddress
@@ -78,13 +79,16 @@ def serve(config: Path | None, **options: object) -> None:
     """Run the front end.
 
     Every option stands for a setting of the file and wins over it. SIGTERM lets
-    connections finish; SIGHUP reads the settings file again.
+    connections finish, a second one does not; SIGHUP reads the settings file again.
     """
 
     def load() -> Settings:
         path = settings_file(config)
-        if path is None and not options["store_url"]:
-            raise click.UsageError("Name a store with --store, or a settings file with --config.")
+        needed = ("store_url", "listen_address", "listen_to")
+        if path is None and not all(options[option] for option in needed):
+            raise click.UsageError(
+                "Give --store, --listen and --to, or a settings file with --config."
+            )
         return read_settings(path, _by_table(options))
 
     run(_serve(load))
@@ -107,23 +111,43 @@ def _by_table(options: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 async def _serve(load: Callable[[], Settings]) -> None:
     settings = load()
+    journal, loop = Journal(), asyncio.get_running_loop()
+    loop.set_exception_handler(journal.fault)
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
-    async with Node(settings, Journal()) as node:
+        loop.add_signal_handler(number, signals.put_nowait, number)
+    async with Node(settings, journal) as node:
+        _allow_open_files(settings.limits.connections)
         _announce(node, settings)
         while await signals.get() is signal.SIGHUP:
             try:
                 changed = load()
                 await node.reload(changed)
             except (CentcertError, click.UsageError) as error:
-                click.echo(f"The settings stay as they are. {error}", err=True)
+                say(f"The settings stay as they are. {error}")
             else:
                 settings = changed
                 _announce(node, settings)
-        click.echo(f"Stopping; connections have {settings.limits.grace} to finish.", err=True)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+        say(f"Stopping; connections have {settings.limits.grace} to finish.")
 
 
 def _announce(node: Node, settings: Settings) -> None:
     addresses = ", ".join(str(TcpAddress(host, port)) for host, port in node.addresses)
-    click.echo(f"Serving certificates from {settings.store.url} on {addresses}.", err=True)
+    say(f"Serving certificates from {settings.store.url} on {addresses}.")
+
+
+def _allow_open_files(connections: int) -> None:
+    """Take as many file descriptors as the system allows: a connection uses two.
+
+    The soft limit is 1024 on most systems, for the sake of select(2) (systemd.exec(5)).
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY and hard < 2 * connections:
+        say(
+            f"Only {hard} files may be open, two for each of {connections} connections:"
+            " raise LimitNOFILE (ulimit -n) or lower --connections."
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from centcert.names import HostName
+
+PATIENCE_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,16 @@ async def visit(address: tuple[str, int], name: HostName, ca_file: Path) -> Visi
     """Ask the server at ``address`` for the page of ``name``, as a browser would."""
     context = ssl.create_default_context(cafile=ca_file)
     try:
-        reader, writer = await asyncio.open_connection(
-            *address, ssl=context, server_hostname=str(name)
-        )
+        async with asyncio.timeout(PATIENCE_S):
+            return await _visit(address, name, context)
     except ssl.SSLError as error:
         return Visit(None, refusal=error.reason or str(error))
+    except OSError as error:  # and TimeoutError
+        return Visit(None, refusal=str(error) or f"no answer within {PATIENCE_S:g} s")
+
+
+async def _visit(address: tuple[str, int], name: HostName, context: ssl.SSLContext) -> Visit:
+    reader, writer = await asyncio.open_connection(*address, ssl=context, server_hostname=str(name))
     try:
         certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         writer.write(f"GET / HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())

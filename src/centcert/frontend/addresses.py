@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv6Address
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from centcert.errors import SettingsError
@@ -14,7 +16,14 @@ if TYPE_CHECKING:
 
 UNIX: Final = "unix:"
 
-_TCP = re.compile(r"(?:\[(?P<ip6>[^\]]+)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})")
+MAX_SOCKET_PATH_BYTES: Final = 107
+"""What sockaddr_un takes (unix(7)); libuv would cut a longer path and connect elsewhere."""
+
+_TCP = re.compile(
+    r"(?:\[(?P<ip6>[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?)\]|(?P<host>[A-Za-z0-9._-]*))"
+    r":(?P<port>[0-9]{1,5})"
+)
+_LABEL_BYTES = range(1, 64)
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
@@ -37,7 +46,7 @@ class TcpAddress:
             SettingsError: it is none of them.
         """
         match = _TCP.fullmatch(text)
-        if match is None or int(match["port"]) > 0xFFFF:  # noqa: PLR2004  16 bits
+        if match is None or int(match["port"]) > 0xFFFF or not _can_be_resolved(match):  # noqa: PLR2004  16 bits
             raise SettingsError(
                 f"{text!r} is not an address: write host:port, [ipv6]:port or :port."
             )
@@ -61,9 +70,15 @@ class Backend:
             SettingsError: it is neither, or has no host.
         """
         if text.startswith(UNIX):
-            if len(text) == len(UNIX):
+            path = text.removeprefix(UNIX)
+            if not path or "\0" in path:
                 raise SettingsError(f"{text!r} names no socket: write unix:/run/app.sock.")
-            return cls(text.removeprefix(UNIX))
+            if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
+                raise SettingsError(
+                    f"{text!r} is too long: a socket's path has {MAX_SOCKET_PATH_BYTES} bytes"
+                    " at most."
+                )
+            return cls(path)
         address = TcpAddress.parse(text)
         if not address.host or not address.port:
             raise SettingsError(f"{text!r} is not a backend: write host:port or unix:/path.")
@@ -81,3 +96,23 @@ class Backend:
         else:
             _, protocol = await loop.create_connection(factory, self.where.host, self.where.port)
         return protocol
+
+
+def reason_of(error: OSError) -> str:
+    """Put a failed system call into the system's words, without a full stop."""
+    # asyncio and uvloop put the address and more into strerror, each in its own way.
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return error.strerror or str(error)
+
+
+def _can_be_resolved(match: re.Match[str]) -> bool:
+    """Leave out what Python's own resolver chokes on, with errors that are not OSError."""
+    if match["ip6"] is not None:
+        try:
+            IPv6Address(match["ip6"])
+        except AddressValueError:
+            return False
+        return True
+    labels = match["host"].removesuffix(".").split(".")
+    return not match["host"] or all(len(label) in _LABEL_BYTES for label in labels)

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Final, cast
 from centcert.errors import (
     Alert,
     CentcertError,
+    Closing,
     HandshakeFailed,
     HelloRefused,
     NameRefused,
     UnknownName,
 )
-from centcert.frontend.addresses import TcpAddress
+from centcert.frontend.addresses import TcpAddress, reason_of
 from centcert.frontend.events import (
     Accepted,
     BackendFailed,
@@ -30,12 +31,14 @@ from centcert.frontend.events import (
     ServerHelloSent,
 )
 from centcert.frontend.proxy_protocol import header
-from centcert.frontend.relay import BackendConnection
+from centcert.frontend.relay import BackendConnection, end_writing
 from centcert.names import HostName
 from centcert.tls.contexts import choose_alpn
 from centcert.tls.hello import ClientHello, HelloReader, alert_record
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from centcert.credential import Credential
     from centcert.frontend.frontend import FrontEnd
     from centcert.frontend.listener import Listener, Site
@@ -44,6 +47,11 @@ if TYPE_CHECKING:
 LINGER_S: Final = 2.0
 """How long a refused client may go on sending, so that its system does not throw the alert away
 with a reset (nginx: lingering_close)."""
+
+MAX_UNREAD_BYTES: Final = 1024 * 1024
+"""What TLS itself may have to say to a client that does not listen. Data never come near it: the
+backend waits at 64 KiB. Without it, a TLS 1.2 client that asks for renegotiation again and again,
+each time to be told no, would fill the memory."""
 
 
 class Phase(Enum):
@@ -55,13 +63,20 @@ class Phase(Enum):
     CONNECTING = auto()
     RELAY = auto()
     ENDING = auto()
+    LOST = auto()
+    """The client is gone; the backend may still have to take what it had sent."""
+
+
+_UNTIL_TLS_STANDS: Final = (Phase.HELLO, Phase.LOOK_UP, Phase.HANDSHAKE)
 
 
 class ClientConnection(asyncio.BufferedProtocol):
     """The client's side of a relayed connection.
 
     The front end makes it, the transport drives it, and ``BackendConnection`` calls
-    ``send``, ``backend_ended`` and ``backend_lost``.
+    ``backend_made``, ``send``, ``backend_ended`` and ``backend_lost``. It counts as a
+    connection until both sides are gone. In every phase a timer runs that ends it, but
+    in CONNECTING, which has its own.
     """
 
     def __init__(self, front_end: FrontEnd, listener: Listener, number: int) -> None:
@@ -71,27 +86,35 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._phase = Phase.HELLO
         self._reader = HelloReader()
         self._asked: str | None = None
+        self._offered: tuple[bytes, ...] = ()
         self._name: HostName
         self._site: Site
         self._alpn: bytes | None = None
         self._session: Session | None = None
+        self._early = b""
         self._backend: BackendConnection | None = None
         self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._last_active = 0.0
+        self._write_ended = False
 
     # --- the transport's calls -------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for the ClientHello, for a bounded time."""
         self._transport = cast("asyncio.Transport", transport)
-        front_end = self._front_end
-        self.client = _address(self._transport.get_extra_info("peername"))
-        self._timer = front_end.loop.call_later(front_end.limits.handshake_s, self._time_out)
-        if not front_end.admit(self):
+        peer = transport.get_extra_info("peername")
+        if peer is None:  # it has reset the connection before it was accepted
             self._phase = Phase.ENDING
             self._transport.abort()
-        elif front_end.listener is not None:
-            front_end.listener(Accepted(self._number, self.shown_client))
+            return
+        self.client: tuple[str, int] = peer[:2]  # IPv6 brings two values more
+        if not self._front_end.admit(self):
+            self.abort()
+            return
+        self._end_after(self._front_end.limits.handshake_s, self._time_out)
+        if self._front_end.listener is not None:
+            self._front_end.listener(Accepted(self._number, self.shown_client))
 
     @property
     def buffer(self) -> memoryview:
@@ -120,20 +143,27 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._refuse(error)
 
     def eof_received(self) -> bool:
-        """End the connection: a client with more to hear says close_notify (RFC 8446 §6.1)."""
+        """End the connection, unless the client has said close_notify and may hear on.
+
+        Without it, a client has nothing more to hear (RFC 8446 §6.1).
+        """
+        if self._phase is Phase.RELAY and self._tls.ended:
+            return True
+        if self._phase is not Phase.ENDING:
+            self._close()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of everything."""
         del exc
-        self._phase = Phase.ENDING
-        self._timer.cancel()
+        self._phase = Phase.LOST
         if self._task is not None:
             self._task.cancel()
-        if self._backend is not None:
+        if self._backend is None:
+            self._over()
+        else:
+            self._end_after(self._front_end.limits.idle_s, self._backend.abort)
             self._backend.client_lost()
-        if self._front_end.dismiss(self) and self._front_end.listener is not None:
-            self._front_end.listener(Closed(self._number))
 
     def pause_writing(self) -> None:
         """Let the backend wait: the client reads slower than the backend sends."""
@@ -142,6 +172,7 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         """Let the backend go on."""
+        self.touch()  # a slow reader is not an idle one
         if self._backend is not None:
             self._backend.resume_reading()
 
@@ -151,10 +182,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         hello = self._reader.feed(data)
         if hello is None:
             return
-        self._asked = hello.server_name
-        self._name = self._name_to_answer(hello)
-        self._site = self._listener.site_of(self._name)
-        self._alpn = choose_alpn(hello.alpn, self._site.alpn)
+        self._asked, self._offered = hello.server_name, hello.alpn
+        self._answer_for(self._name_to_answer(hello))
         if self._front_end.listener is not None:
             size = len(self._reader.raw)
             self._front_end.listener(HelloRead(self._number, self._name, size))
@@ -164,7 +193,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             return
         self._phase = Phase.LOOK_UP
         self._transport.pause_reading()
-        self._task = self._front_end.wait_for(self._look_up())
+        self._task = self._front_end.wait_for(self, self._look_up)
 
     def _name_to_answer(self, hello: ClientHello) -> HostName:
         default = self._listener.default_name
@@ -180,20 +209,37 @@ class ClientConnection(asyncio.BufferedProtocol):
                 raise
             return default
 
+    def _answer_for(self, name: HostName) -> None:
+        """Choose the site with the name: they never come from two different names."""
+        self._name = name
+        self._site = self._listener.site_of(name)
+        self._alpn = choose_alpn(self._offered, self._site.alpn)
+
     async def _look_up(self) -> None:
-        provider, default = self._front_end.provider, self._listener.default_name
+        default = self._listener.default_name
         try:
             try:
-                credential = await provider.credential(self._name)
+                credential = await self._credential()
             except UnknownName:
                 if default is None:
                     raise
-                self._name = default
-                credential = await provider.credential(default)
-            self._transport.resume_reading()
-            self._answer(credential)
+                self._answer_for(default)
+                credential = await self._credential()
+            if self._phase is Phase.LOOK_UP:
+                self._transport.resume_reading()
+                self._answer(credential)
         except CentcertError as error:
             self._refuse(error)
+
+    async def _credential(self) -> Credential:
+        while True:
+            provider = self._front_end.provider
+            try:
+                return await provider.credential(self._name)
+            except Closing:
+                if provider is self._front_end.provider:
+                    raise
+                # The settings have changed meanwhile: the new store answers.
 
     def _answer(self, credential: Credential) -> None:
         self._phase = Phase.HANDSHAKE
@@ -212,12 +258,12 @@ class ClientConnection(asyncio.BufferedProtocol):
         if sent and not done and listener is not None:
             listener(ServerHelloSent(self._number, self._name, sent))
         if done:
-            self._begin_relay(session)
+            self._seek_backend(session)
 
-    def _begin_relay(self, session: Session) -> None:
+    def _seek_backend(self, session: Session) -> None:
         self._phase = Phase.CONNECTING
         self._transport.pause_reading()
-        self._task = self._front_end.spawn(self._connect(session.read()))
+        self._stop_timer()
         if self._front_end.listener is not None:
             self._front_end.listener(
                 HandshakeDone(
@@ -230,28 +276,40 @@ class ClientConnection(asyncio.BufferedProtocol):
                     alpn=None if session.alpn is None else session.alpn.decode("latin-1"),
                 )
             )
+        self._early = session.read()  # what the client has sent already
+        self._task = self._front_end.spawn(self, self._connect)
 
-    async def _connect(self, early: bytes) -> None:
-        """Reach the backend, then hand it ``early``: what the client has sent already."""
-        front_end = self._front_end
+    async def _connect(self) -> None:
+        within_s = self._front_end.limits.connect_s
         try:
-            async with asyncio.timeout(front_end.limits.connect_s):
-                backend = await self._site.backend.connect(lambda: BackendConnection(self))
+            async with asyncio.timeout(within_s):
+                await self._site.backend.connect(lambda: BackendConnection(self))
         except TimeoutError:
-            self.backend_lost(f"not reached within {front_end.limits.connect_s:g} s")
-            return
+            self._not_connected(f"not reached within {within_s:g} s")
         except OSError as error:
-            self.backend_lost(error.strerror or str(error))
-            return
+            self._not_connected(reason_of(error))
+
+    def _not_connected(self, reason: str) -> None:
+        if self._phase is Phase.CONNECTING:
+            self.backend_lost(reason)
+
+    def backend_made(self, backend: BackendConnection) -> bool:
+        """Begin to relay; say whether ``backend`` is still wanted.
+
+        Called before the backend's first bytes, which may come in the same breath.
+        """
+        if self._phase is not Phase.CONNECTING or self._transport.is_closing():
+            return False
         self._backend = backend
         self._phase = Phase.RELAY
         self.touch()
-        self._timer.cancel()
-        self._timer = front_end.loop.call_later(front_end.limits.idle_s, self._time_out)
+        self._end_after(self._front_end.limits.idle_s, self._time_out)
         if self._site.proxy_protocol:
             backend.write(self._proxy_header())
         self._transport.resume_reading()
+        early, self._early = self._early, b""
         self._pass_on(early)
+        return True
 
     def _proxy_header(self) -> bytes:
         server = self._transport.get_extra_info("sockname")[:2]
@@ -269,7 +327,9 @@ class ClientConnection(asyncio.BufferedProtocol):
         session = self._tls
         session.receive(data)
         self._pass_on(session.read())
-        self._flush()  # what TLS itself answers: a key update, a close_notify
+        # What TLS itself answers: a key update, a refusal to renegotiate.
+        if self._flush() and self._transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
+            self.abort()
 
     def _pass_on(self, plaintext: bytes) -> None:
         backend = self._backend
@@ -280,18 +340,19 @@ class ClientConnection(asyncio.BufferedProtocol):
         if self._tls.ended:
             backend.write_eof()
             if backend.ended:
-                self._transport.close()
+                self._close()
 
     def send(self, plaintext: memoryview) -> None:
         """Seal what the backend has sent and send it to the client."""
         if self._phase is not Phase.RELAY:
             return
+        self.touch()
         try:
             self._tls.write(plaintext)
         except CentcertError as error:
             self._refuse(error)
-        self.touch()
-        self._flush()
+        else:
+            self._flush()
 
     def pause_reading(self) -> None:
         """Let the client wait: the backend reads slower than the client sends."""
@@ -299,8 +360,8 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def resume_reading(self) -> None:
         """Let the client go on."""
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+        self.touch()
+        self._transport.resume_reading()
 
     def backend_ended(self) -> None:
         """Pass the backend's end on: close_notify, and the end of TCP's own stream."""
@@ -309,59 +370,97 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._tls.close()
         self._flush()
         if self._tls.ended:
-            self._transport.close()
-        elif self._transport.can_write_eof():
-            self._transport.write_eof()
+            self._close()
+        else:
+            self._write_eof()
 
     def backend_lost(self, reason: str | None) -> None:
         """End the connection: the backend is gone; ``reason`` if that was not in order.
 
         Without close_notify then, so that the client knows that something is missing.
         """
+        self._backend = None
         if reason is not None and self._front_end.listener is not None:
             backend = str(self._site.backend)
             self._front_end.listener(BackendFailed(self._number, self._name, backend, reason))
-        self._phase = Phase.ENDING
-        self._transport.close()
+        if self._phase is Phase.LOST:
+            self._over()
+        elif self._phase is not Phase.ENDING:
+            self._linger(self._front_end.limits.idle_s)
 
     # --- ends ------------------------------------------------------------------
 
     def abort(self) -> None:
-        """End the connection at once: its time is up."""
+        """End the connection at once, on both sides."""
+        if self._phase is not Phase.LOST:
+            self._phase = Phase.ENDING
         self._transport.abort()
+        if self._backend is not None:
+            self._backend.abort()
+
+    def _over(self) -> None:
+        """Both sides are gone."""
+        self._stop_timer()
+        if self._front_end.dismiss(self) and self._front_end.listener is not None:
+            self._front_end.listener(Closed(self._number))
+
+    def _close(self) -> None:
+        """End in order: what is on its way to the client still leaves, if it takes it."""
+        self._phase = Phase.ENDING
+        self._end_after(self._front_end.limits.idle_s)
+        self._transport.close()
 
     def _refuse(self, error: CentcertError) -> None:
         """End a connection that TLS forbids to go on, with the alert that says why."""
-        if self._phase in (Phase.HELLO, Phase.LOOK_UP, Phase.HANDSHAKE):
+        if self._phase in (Phase.ENDING, Phase.LOST):
+            return
+        if self._phase in _UNTIL_TLS_STANDS:
             self._tell_refused(error)
         if self._session is None:
             self._transport.write(alert_record(error.alert))
         else:
             self._flush()
+        self._linger(LINGER_S)
+
+    def _linger(self, within_s: float) -> None:
+        """Say no more, and throw away what the client still says, until it leaves.
+
+        To close while it sends would reset the connection, and its system would throw
+        away what it has not read yet: the alert, or the end of an answer.
+        """
         self._phase = Phase.ENDING
-        self._timer.cancel()
-        self._timer = self._front_end.loop.call_later(LINGER_S, self._transport.abort)
+        self._end_after(within_s)
         self._transport.resume_reading()
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
+        self._write_eof()
 
     def _time_out(self) -> None:
         """End what takes too long; called when the handshake's or the idle time may be up."""
         loop, limits = self._front_end.loop, self._front_end.limits
         if self._phase is Phase.RELAY:
-            idle_until = self._last_active + limits.idle_s
-            if loop.time() < idle_until:
-                self._timer = loop.call_at(idle_until, self._time_out)
-                return
-            self._tls.close()
-            self._flush()
-            self._transport.close()
+            idle_s = loop.time() - self._last_active
+            if idle_s < limits.idle_s:
+                self._end_after(limits.idle_s - idle_s, self._time_out)
+            elif self._transport.get_write_buffer_size():
+                self.abort()  # close_notify would claim that this was all
+            else:
+                self._tls.close()
+                self._flush()
+                self._linger(LINGER_S)
             return
-        if self._phase in (Phase.HELLO, Phase.LOOK_UP, Phase.HANDSHAKE):
+        if self._phase in _UNTIL_TLS_STANDS:
             self._tell_refused(
                 HandshakeFailed(f"The handshake took longer than {limits.handshake_s:g} s.")
             )
-        self._transport.abort()
+        self.abort()
+
+    def _end_after(self, seconds: float, end: Callable[[], None] | None = None) -> None:
+        """Set the connection's one timer anew: to ``abort`` unless told."""
+        self._stop_timer()
+        self._timer = self._front_end.loop.call_later(seconds, end or self.abort)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _tell_refused(self, error: CentcertError) -> None:
         if self._front_end.listener is not None:
@@ -381,10 +480,10 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def _flush(self) -> int:
         out = self._tls.outgoing()
-        if out:
+        if out and not self._write_ended:
             self._transport.write(out)
         return len(out)
 
-
-def _address(peername: tuple[str, int] | tuple[str, int, int, int]) -> tuple[str, int]:
-    return peername[0], peername[1]
+    def _write_eof(self) -> None:
+        self._write_ended = True
+        end_writing(self._transport)

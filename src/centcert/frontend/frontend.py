@@ -7,18 +7,21 @@ import itertools
 from typing import TYPE_CHECKING, Final
 
 from centcert.errors import Overloaded, SettingsError
+from centcert.frontend.addresses import reason_of
 from centcert.frontend.connection import ClientConnection
 from centcert.frontend.events import Full
 from centcert.frontend.listener import Limits
 from centcert.tls.contexts import ServerContexts
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from centcert.frontend.addresses import TcpAddress
     from centcert.frontend.events import Listener as EventListener
     from centcert.frontend.listener import Listener
     from centcert.provider import Provider
+
+    _Work = Callable[[], Awaitable[None]]
 
 READ_BYTES: Final = 64 * 1024
 """The most that is read from a socket at once: four full TLS records."""
@@ -42,8 +45,7 @@ class _Door:
                 self._connection, address.host or None, address.port, backlog=BACKLOG
             )
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise SettingsError(f"Cannot listen on {address}: {reason}.") from error
+            raise SettingsError(f"Cannot listen on {address}: {reason_of(error)}.") from error
 
     def _connection(self) -> ClientConnection:
         return self._front_end.connection(self.listener)
@@ -106,7 +108,7 @@ class FrontEnd:
                     door = _Door(self, listener)
                     await door.open()
                     opened[address] = door
-        except SettingsError:
+        except BaseException:
             for door in opened.values():
                 door.server.close()
             raise
@@ -140,6 +142,8 @@ class FrontEnd:
 
     def admit(self, connection: ClientConnection) -> bool:
         """Count a connection in, unless the front end is full."""
+        if not self._doors:  # accepted just before the last one was closed
+            return False
         if len(self._connections) >= self.limits.connections:
             if self.listener is not None:
                 self.listener(Full(connection.shown_client))
@@ -156,24 +160,36 @@ class FrontEnd:
             self._emptied.set()
         return True
 
-    def spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+    def spawn(self, connection: ClientConnection, work: _Work) -> asyncio.Task[None]:
         """Run a connection's work in a task."""
-        return self._tasks.create_task(work)
+        return self._tasks.create_task(self._contain(connection, work))
 
-    def wait_for(self, look_up: Coroutine[object, object, None]) -> asyncio.Task[None]:
+    def wait_for(self, connection: ClientConnection, look_up: _Work) -> asyncio.Task[None]:
         """Run a handshake's look-up in a task, unless too many wait already.
 
         Raises:
             Overloaded: they do.
         """
         if self._waiting >= self.limits.waiting:
-            look_up.close()
             raise Overloaded(f"{self._waiting} handshakes wait for the store already.")
         self._waiting += 1
-        task = self._tasks.create_task(look_up)
+        task = self.spawn(connection, look_up)
         task.add_done_callback(self._waited)
         return task
 
     def _waited(self, task: asyncio.Task[None]) -> None:
         del task
         self._waiting -= 1
+
+    async def _contain(self, connection: ClientConnection, work: _Work) -> None:
+        """Let a fault of Centcert itself end one connection, never the node.
+
+        The loop does the same for a fault in a protocol's method.
+        """
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001  the top of the task
+            self.loop.call_exception_handler(
+                {"message": "A connection has failed", "exception": error, "protocol": connection}
+            )
+            connection.abort()

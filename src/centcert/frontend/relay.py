@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
+from centcert.frontend.addresses import reason_of
+
 if TYPE_CHECKING:
     from centcert.frontend.connection import ClientConnection
 
@@ -13,16 +15,20 @@ class BackendConnection(asyncio.BufferedProtocol):
     """A connection to the backend on behalf of one client."""
 
     def __init__(self, client: ClientConnection) -> None:
-        self._client: ClientConnection | None = client
+        self._client = client
         self._buffer = client.buffer
+        self._wanted = False
         self.ended = False
         """Whether the backend has said all it had to say."""
 
     # --- the transport's calls -------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Begin to relay, unless the client has left meanwhile."""
         self._transport = cast("asyncio.Transport", transport)
+        self._wanted = self._client.backend_made(self)
+        if not self._wanted:
+            self._transport.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return the buffer that all connections of the loop share."""
@@ -31,31 +37,30 @@ class BackendConnection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Pass on to the client what the backend has sent."""
-        if self._client is not None:
-            self._client.send(self._buffer[:nbytes])
+        self._client.send(self._buffer[:nbytes])
 
     def eof_received(self) -> bool:
         """Pass on that the backend has said all; the client may have more to say."""
         self.ended = True
-        if self._client is not None:
-            self._client.backend_ended()
+        self._client.backend_ended()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the client's side."""
-        client, self._client = self._client, None
-        if client is not None:
-            client.backend_lost(None if exc is None else str(exc))
+        if not self._wanted:
+            return
+        if isinstance(exc, OSError):
+            self._client.backend_lost(reason_of(exc))
+        else:
+            self._client.backend_lost(None if exc is None else str(exc))
 
     def pause_writing(self) -> None:
         """Let the client wait."""
-        if self._client is not None:
-            self._client.pause_reading()
+        self._client.pause_reading()
 
     def resume_writing(self) -> None:
         """Let the client go on."""
-        if self._client is not None:
-            self._client.resume_reading()
+        self._client.resume_reading()
 
     # --- the client's side -----------------------------------------------------
 
@@ -65,8 +70,7 @@ class BackendConnection(asyncio.BufferedProtocol):
 
     def write_eof(self) -> None:
         """Send that the client has said all."""
-        if not self._transport.is_closing() and self._transport.can_write_eof():
-            self._transport.write_eof()
+        end_writing(self._transport)
 
     def pause_reading(self) -> None:
         """Read no more until the client has caught up."""
@@ -74,8 +78,7 @@ class BackendConnection(asyncio.BufferedProtocol):
 
     def resume_reading(self) -> None:
         """Read on."""
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._transport.resume_reading()
 
     def client_lost(self) -> None:
         """End the connection, after what is still on its way.
@@ -83,5 +86,18 @@ class BackendConnection(asyncio.BufferedProtocol):
         In order even if the client left without close_notify, as nginx and HAProxy do: a
         reset would throw away what the client had sent, and many clients just leave.
         """
-        self._client = None
         self._transport.close()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self._transport.abort()
+
+
+def end_writing(transport: asyncio.Transport) -> None:
+    """End one direction, after what is still on its way; if it is broken, end both."""
+    if transport.is_closing():
+        return
+    try:
+        transport.write_eof()
+    except OSError:  # asyncio lets shutdown(2) fail here if the other end has just reset it
+        transport.abort()
