@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from centcert.credential import Credential
     from centcert.names import HostName
@@ -45,14 +45,23 @@ class Entry:
         key: the file that answers the name.
         credential: what it holds.
         examined: each key that was looked at with its version then (``None``: absent),
-            in look-up order; as long as the store says the same, so does a look-up.
+            in look-up order; as long as the store says the same, so does a look-up. Empty:
+            the store has not been asked, the credential is a copy of what it once held.
         fresh_until: from then on the entry is stale: still served, refreshed behind.
+        used: whether it was asked for since that was last noted.
     """
 
     key: str
     credential: Credential
     examined: tuple[tuple[str, str | None], ...]
     fresh_until: float
+    used: bool = True
+
+    def is_borne_out(self, listing: Mapping[str, str]) -> bool:
+        """Say whether a look-up would find the same, by a listing of versions by key."""
+        return bool(self.examined) and all(
+            listing.get(key) == version for key, version in self.examined
+        )
 
 
 class Cache:
@@ -83,6 +92,7 @@ class Cache:
         """Return the entry of ``name``, stale or not, and mark it used."""
         entry = self._entries.get(name)
         if entry is not None:
+            entry.used = True
             self._entries.move_to_end(name)
         return entry
 

@@ -118,6 +118,11 @@ class WatchFailed:
     error: CentcertError
 
 
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """Changes of the store are seen from now on."""
+
+
 Event: TypeAlias = (
     Asked
     | Hit
@@ -131,6 +136,7 @@ Event: TypeAlias = (
     | Kept
     | Withdrawn
     | WatchFailed
+    | Watching
 )
 
 Listener: TypeAlias = Callable[[Event], None]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from centcert.errors import StoreError
 from centcert.names import HostName, pattern_of
-from centcert.provider.events import Listener, WatchFailed
+from centcert.provider.events import Listener, WatchFailed, Watching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -51,7 +51,7 @@ class Freshness:
         names: Callable[[], Iterable[HostName]],
         confirm: Callable[[HostName], None],
         renew: Callable[[HostName], None],
-        listener: Listener | None,
+        listener: Listener,
     ) -> None:
         self._store = store
         self._loader = loader
@@ -62,6 +62,7 @@ class Freshness:
         self._renew = renew
         self._listener = listener
         self._changed_keys: set[str] = set()
+        self._watch: object | None = None  # stands for the watch that tells all now
         self._noted = asyncio.Event()
         self._look_now = asyncio.Event()
 
@@ -75,7 +76,9 @@ class Freshness:
                         pause_s = REWATCH_S[0]
                         self._note(change.key)
             except StoreError as error:
-                self._tell_failed(error)
+                self._listener(WatchFailed(error))
+            finally:
+                self._distrust()
             await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))  # noqa: S311  jitter is no secret
             pause_s = min(2 * pause_s, longest_s)
 
@@ -93,14 +96,17 @@ class Freshness:
             try:
                 await self._compare()
             except StoreError as error:
-                self._tell_failed(error)
+                self._loader.index.fresh = False
+                self._listener(WatchFailed(error))
 
     async def _compare(self) -> None:
-        if not len(self._cache):
-            return
+        watch, added = self._watch, self._loader.index.added()
         listing = {file.key: file.version for file in await self._store.list()}
+        await self._loader.index.rebuild(tuple(listing), settled=added)
+        # Only if one and the same watch has told all that came since the listing began.
+        self._loader.index.fresh = watch is not None and watch is self._watch
         for number, (name, entry) in enumerate(self._cache.entries(), 1):
-            if all(listing.get(key) == version for key, version in entry.examined):
+            if entry.is_borne_out(listing):
                 self._confirm(name)
             else:
                 self._renew(name)
@@ -135,14 +141,18 @@ class Freshness:
             if number % SLICE == 0:
                 await asyncio.sleep(0)
 
+    def _distrust(self) -> None:
+        self._watch = None
+        self._loader.index.fresh = False
+
     def _note(self, key: str | None) -> None:
-        if key is None:
+        if key is None:  # a watch begins, or begins anew after it has lost changes
+            self._distrust()
+            self._watch = object()
+            self._listener(Watching())
             self._cache.forget_absences()
             self._look_now.set()
         else:
+            self._loader.index.add(key)
             self._changed_keys.add(key)
             self._noted.set()
-
-    def _tell_failed(self, error: StoreError) -> None:
-        if self._listener is not None:
-            self._listener(WatchFailed(error))

@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 from centcert.errors import BadBlob, BlobDamaged, BlobTooLarge, CentcertError
 from centcert.provider.events import Decoded, Fetched, FetchFailed, Listener
 from centcert.provider.flights import Flights
+from centcert.provider.index import Index
 from centcert.provider.lookup import Loaded, Rejected
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class Loader:
     """Loads keys; one load for each key at a time, and no decoding twice.
 
     A credential stays known by its key and version for as long as somebody holds it;
-    the verdict on a bad file for as long as its version and the passwords stay.
+    the verdict on a bad file for as long as its version and the passwords stay. A key
+    that ``index`` certainly does not hold is absent without asking the store.
     """
 
     def __init__(
@@ -47,11 +49,12 @@ class Loader:
         decoder: Decodes,
         passwords: Callable[[], Sequence[bytes]],
         tasks: asyncio.TaskGroup,
-        listener: Listener | None,
+        listener: Listener,
     ) -> None:
         self._store = store
         self._decoder = decoder
         self._passwords = passwords
+        self.index = Index()
         self._listener = listener
         self._flights: Flights[str, Loaded | Rejected | None] = Flights(tasks)
         self._decoded: WeakValueDictionary[tuple[str, str], Credential] = WeakValueDictionary()
@@ -65,6 +68,8 @@ class Loader:
             Overloaded: the decoder's queue is full.
             SettingsError: a password file cannot be read.
         """
+        if self.index.fresh and not self.index.may_hold(key):
+            return None
         return await self._flights.join(key, self._load)
 
     def detach(self, key: str) -> None:
@@ -101,14 +106,11 @@ class Loader:
             credential = await self._decoder.decode(blob, passwords)
         except BadBlob as error:
             return Rejected(key, blob.version, error)
-        if self._listener is not None:
-            self._listener(Decoded(key, perf_counter() - began))
+        self._listener(Decoded(key, perf_counter() - began))
         self._decoded[key, blob.version] = credential
         return Loaded(key, blob.version, credential)
 
     async def _fetch(self, key: str) -> Blob | None:
-        if self._listener is None:
-            return await self._store.fetch(key)
         began = perf_counter()
         try:
             blob = await self._store.fetch(key)

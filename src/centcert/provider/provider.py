@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Final, Self
 
 from centcert.background import Background
 from centcert.errors import CentcertError, Overloaded, UnknownName
+from centcert.names import WILDCARD_MARK, candidates
+from centcert.provider.allowance import Allowance
 from centcert.provider.cache import Cache, CacheLimits, Entry
 from centcert.provider.clock import Clock, SystemClock
 from centcert.provider.decoder import Decoder
 from centcert.provider.events import (
     Asked,
+    Event,
     Found,
     Hit,
     Kept,
@@ -22,6 +25,7 @@ from centcert.provider.events import (
     Unusable,
     Withdrawn,
 )
+from centcert.provider.findings import Finding, Findings
 from centcert.provider.flights import Flights
 from centcert.provider.freshness import Freshness
 from centcert.provider.loader import Decodes, Loader
@@ -44,6 +48,11 @@ REFRESHERS: Final = 8
 
 RETRY_S: Final = 5.0
 """How long a failed refresh of a remembered name rests before the next visit tries again."""
+
+UNLISTED_PER_S: Final = 100
+UNLISTED_RESERVE: Final = 1_000
+"""Look-ups of names that no listing holds, while the store cannot be watched: what strangers make
+up must not become its load. With a watch they cost the store nothing at all."""
 
 CONFIRM_ABSENCE_AFTER_S: Final = (0.005, 0.025, 0.1)
 """A rename over an existing file can show it missing for an instant (measured: up to 2 in
@@ -89,6 +98,8 @@ class Provider:
         self._clock = clock or SystemClock()
         self._listener = listener
         self._cache = Cache(limits or CacheLimits())
+        self._findings = Findings(store.url)
+        self._unlisted = Allowance(UNLISTED_PER_S, UNLISTED_RESERVE)
         self._stale: dict[HostName, None] = {}  # to be refreshed, oldest first
         self._stale_added = asyncio.Event()
         self._stack = AsyncExitStack()
@@ -99,7 +110,7 @@ class Provider:
             if decoder is None:
                 decoder = await stack.enter_async_context(Decoder())
             tasks = await stack.enter_async_context(Background())
-            self._loader = Loader(self._store, decoder, self._passwords, tasks, self._listener)
+            self._loader = Loader(self._store, decoder, self._passwords, tasks, self._note)
             self._look_ups: Flights[HostName, Credential] = Flights(tasks)
             freshness = Freshness(
                 self._store,
@@ -109,7 +120,7 @@ class Provider:
                 names=self._names,
                 confirm=self._confirm,
                 renew=self._renew,
-                listener=self._listener,
+                listener=self._note,
             )
             tasks.create_task(freshness.watch())
             tasks.create_task(freshness.renew_changed())
@@ -162,12 +173,8 @@ class Provider:
             return known
         if self._listener is not None:
             self._listener(Asked(name))
-        if self._cache.is_absent(name, self._clock.monotonic()):
-            raise self._refused(name, UnknownName(name))
-        if name not in self._look_ups and len(self._look_ups) >= MAX_LOOK_UPS:
-            raise self._refused(
-                name, Overloaded(f"{MAX_LOOK_UPS} look-ups are under way: {name} was refused.")
-            )
+        if name not in self._look_ups:
+            self._check_worth_asking(name)
         return await self._look_ups.join(name, self._look_up)
 
     def source(self, name: HostName) -> str | None:
@@ -175,7 +182,27 @@ class Provider:
         entry = self._cache.peek(name)
         return None if entry is None else entry.key
 
+    def findings(self) -> tuple[Finding, ...]:
+        """Return what is wrong now, by code and subject."""
+        return self._findings.now()
+
     # --- one look-up -----------------------------------------------------------
+
+    def _check_worth_asking(self, name: HostName) -> None:
+        """Refuse a look-up whose answer is known, or that would be one too many."""
+        listed = any(self._loader.index.may_hold(candidate.key) for candidate in candidates(name))
+        now = self._clock.monotonic()
+        if (self._loader.index.fresh and not listed) or self._cache.is_absent(name, now):
+            raise self._refused(name, UnknownName(name))
+        if len(self._look_ups) >= MAX_LOOK_UPS:
+            sentence = f"{MAX_LOOK_UPS} look-ups are under way: {name} was refused."
+            raise self._refused(name, Overloaded(sentence))
+        if not listed and not self._unlisted.take(now):
+            sentence = (
+                f"{name} is in no listing of the store, and more than {UNLISTED_PER_S} such names"
+                " were asked for within a second: it was refused."
+            )
+            raise self._refused(name, Overloaded(sentence))
 
     async def _look_up(self, name: HostName) -> Credential:
         began = self._clock.monotonic()
@@ -188,19 +215,18 @@ class Provider:
             if held is None:
                 raise self._refused(name, error) from None
             return self._keep(name, held, error)
-        self._tell_unusable(name, found)
+        for rejected in found.rejected:
+            self._note(Unusable(name, rejected.key, rejected.error))
         if held is not None and self._is_better(held, found):
             return self._keep(name, held, found.refusal(name))
         if found.answer is None:
             raise self._without_answer(name, found, held)
         self._remember(name, found.answer, found)
-        if self._listener is not None:
-            if held is None:
-                duration_s = self._clock.monotonic() - began
-                self._listener(Found(name, found.answer.key, duration_s))
-            else:
-                changed = held.credential is not found.answer.credential
-                self._listener(Refreshed(name, found.answer.key, changed))
+        if held is None:
+            self._note(Found(name, found.answer.key, self._clock.monotonic() - began))
+        else:
+            changed = held.credential is not found.answer.credential
+            self._note(Refreshed(name, found.answer.key, changed))
         return found.answer.credential
 
     async def _confirm_absence(self, name: HostName, found: LookUp) -> LookUp:
@@ -221,19 +247,19 @@ class Provider:
     def _without_answer(self, name: HostName, found: LookUp, held: Entry | None) -> CentcertError:
         if not found.rejected:
             self._cache.remember_absent(name, self._clock.monotonic() + self._absent_s)
-            if held is not None and self._listener is not None:
-                self._listener(Withdrawn(name))
+            if held is not None:
+                self._note(Withdrawn(name))
         return self._refused(name, found.refusal(name))
 
     def _remember(self, name: HostName, answer: Loaded, found: LookUp) -> None:
         fresh_until = self._fresh_until(answer.credential)
         entry = Entry(answer.key, answer.credential, found.examined, fresh_until)
         self._cache.remember(name, entry)
+        self._check_dates(name, answer.credential)
 
     def _keep(self, name: HostName, held: Entry, error: CentcertError) -> Credential:
         held.fresh_until = self._clock.monotonic() + RETRY_S
-        if self._listener is not None:
-            self._listener(Kept(name, error))
+        self._note(Kept(name, error))
         return held.credential
 
     def _fresh_until(self, credential: Credential) -> float:
@@ -252,6 +278,7 @@ class Provider:
         entry = self._cache.peek(name)
         if entry is not None:
             entry.fresh_until = self._fresh_until(entry.credential)
+            self._check_dates(name, entry.credential)
 
     def _renew(self, name: HostName) -> None:
         self._cache.forget_absent(name)
@@ -277,11 +304,17 @@ class Provider:
     # --- telling ---------------------------------------------------------------
 
     def _refused(self, name: HostName, error: CentcertError) -> CentcertError:
-        if self._listener is not None:
-            self._listener(Refused(name, error))
+        self._note(Refused(name, error))
         return error
 
-    def _tell_unusable(self, name: HostName, found: LookUp) -> None:
+    def _note(self, event: Event) -> None:
+        self._findings.note(event, self._clock.wall())
         if self._listener is not None:
-            for rejected in found.rejected:
-                self._listener(Unusable(name, rejected.key, rejected.error))
+            self._listener(event)
+
+    def _check_dates(self, name: HostName, credential: Credential) -> None:
+        hides_wildcard = not credential.key.startswith(WILDCARD_MARK + ".") and any(
+            candidate.wildcard and self._loader.index.may_hold(candidate.key)
+            for candidate in candidates(name)
+        )
+        self._findings.check(credential, self._clock.wall(), hides_wildcard=hides_wildcard)

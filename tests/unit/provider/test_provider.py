@@ -1,5 +1,7 @@
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 
 import pytest
 
@@ -11,12 +13,22 @@ from centcert.errors import (
     StoreDenied,
     StoreUnavailable,
     UnknownName,
+    WrongName,
     WrongPassword,
 )
 from centcert.names import HostName
 from centcert.provider import CacheLimits, Provider
 from centcert.provider import provider as provider_module
-from centcert.provider.events import Hit, Kept, Refreshed, Refused, Unusable, WatchFailed, Withdrawn
+from centcert.provider.events import (
+    Hit,
+    Kept,
+    Refreshed,
+    Refused,
+    Unusable,
+    WatchFailed,
+    Watching,
+    Withdrawn,
+)
 from centcert.stores import Blob, Change, MemoryStore
 from tests.unit.provider.conftest import AUTHORITY, Rig, pem
 
@@ -43,7 +55,7 @@ async def test_a_first_visit_is_fetched_and_a_second_is_answered_from_memory(rig
         assert provider.known(WWW) is credential
         assert await provider.credential(WWW) is credential
         assert rig.store.fetched.total() == fetches
-    assert rig.kinds() == [
+    assert [kind for kind in rig.kinds() if kind != "Watching"] == [
         *("Asked", "Fetched", "Fetched", "Decoded", "Found"),
         *("Asked", "Hit", "Asked", "Hit"),
     ]
@@ -79,7 +91,16 @@ async def test_names_of_one_wildcard_share_its_credential_and_its_decoding(rig: 
         assert rig.decoder.decoded == [WILD]
 
 
-async def test_an_absent_name_is_refused_and_remembered_for_a_while(rig: Rig):
+class Mute(MemoryStore):
+    """A store that notifies nobody."""
+
+    async def watch(self) -> AsyncGenerator[Change, None]:
+        await asyncio.Event().wait()
+        yield Change(None)
+
+
+async def test_an_absent_name_is_refused_and_remembered_for_a_while():
+    rig = Rig(files=Mute())
     async with rig.provider() as provider:
         with pytest.raises(UnknownName, match=WWW):
             await provider.credential(WWW)
@@ -280,7 +301,7 @@ async def test_a_stale_name_is_served_at_once_and_refreshed_behind(rig: Rig):
         rig.clock.advance(300)
         rig.store.hold()
         assert provider.known(WWW) is credential
-        await fetched_anew(rig, "www.contoso.example.pfx")
+        await fetched_anew(rig, KEY)
         assert provider.known(WWW) is credential
         rig.store.release()
         await rig.until(Refreshed)
@@ -341,14 +362,6 @@ async def test_a_file_that_is_missing_for_an_instant_is_not_withdrawn(rig: Rig):
         assert (await provider.credential(WWW)).fingerprint == credential.fingerprint
 
 
-class Mute(MemoryStore):
-    """A store that notifies nobody."""
-
-    async def watch(self) -> AsyncGenerator[Change, None]:
-        await asyncio.Event().wait()
-        yield Change(None)
-
-
 async def test_expiry_ends_freshness():
     rig = Rig(files=Mute())
     rig.files.put(KEY, pem(WWW, days=100 / 86_400))
@@ -404,6 +417,132 @@ async def test_a_watch_that_breaks_is_told_and_what_was_missed_is_found(
         rig.store.heal()
         await rig.until(Refreshed)
         assert (await provider.credential(WWW)).fingerprint != old.fingerprint
+
+
+# --- the index ---------------------------------------------------------------------
+
+
+async def listed(rig: Rig, times: int = 1) -> None:
+    while rig.store.listed < times:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.01)
+
+
+async def test_while_the_store_is_watched_unknown_names_cost_it_nothing(rig: Rig):
+    rig.files.put(KEY, pem(WWW))
+    async with rig.provider() as provider:
+        await listed(rig)
+        for number in range(5_000):
+            with pytest.raises(UnknownName):
+                await provider.credential(HostName.parse(f"n{number}.contoso.example"))
+        assert rig.store.fetched.total() == 0
+        assert (await provider.credential(WWW)).covers(WWW)
+        assert rig.store.fetched.total() == 1, "its .pfx is known to be absent"
+
+
+async def test_a_file_that_is_added_is_served_at_once(rig: Rig):
+    async with rig.provider() as provider:
+        await listed(rig)
+        rig.files.put(KEY, pem(WWW))
+        while provider.known(WWW) is None:
+            with suppress(UnknownName):
+                await provider.credential(WWW)
+            await asyncio.sleep(0)  # for the notification
+        assert rig.store.listed == 1
+
+
+async def test_without_a_watch_only_so_many_unlisted_names_are_asked_for():
+    rig = Rig(files=Mute())
+    rig.files.put(KEY, pem(WWW))
+    async with rig.provider(refresh_s=0.05) as provider:
+        await listed(rig)
+        outcomes: Counter[type[BaseException]] = Counter()
+        for number in range(3_000):
+            with pytest.raises((UnknownName, Overloaded)) as refused:
+                await provider.credential(HostName.parse(f"n{number}.example"))
+            outcomes[refused.type] += 1
+        assert outcomes == {UnknownName: 1_000, Overloaded: 2_000}
+        assert (await provider.credential(WWW)).covers(WWW), "a listed name is not held up"
+        rig.clock.advance(1)
+        with pytest.raises(UnknownName):
+            await provider.credential(MAIL)
+
+
+async def test_a_store_that_fails_is_not_believed_to_lack_a_name(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("centcert.provider.freshness.REWATCH_S", (60.0, 60.0))
+    async with rig.provider() as provider:
+        await listed(rig)
+        rig.store.fail()
+        await rig.until(WatchFailed)
+        with pytest.raises(StoreUnavailable):
+            await provider.credential(WWW)
+
+
+# --- findings ----------------------------------------------------------------------
+
+
+def codes(provider: Provider) -> dict[str, str]:
+    return {finding.code: finding.subject for finding in provider.findings()}
+
+
+async def test_a_bad_file_is_found_and_cleared_when_it_is_mended(rig: Rig):
+    rig.files.put(KEY, b"-----BEGIN nothing")
+    async with rig.provider() as provider:
+        with pytest.raises(BlobDamaged):
+            await provider.credential(WWW)
+        (finding,) = provider.findings()
+        assert (finding.code, finding.subject) == ("bad-file", KEY)
+        assert finding.since == rig.clock.wall()
+        rig.files.put(KEY, pem("another.example"))
+        with pytest.raises(WrongName):
+            await provider.credential(WWW)
+        assert codes(provider) == {"wrong-name": KEY}
+        rig.files.put(KEY, pem(WWW))
+        await provider.credential(WWW)
+        assert codes(provider) == {}
+
+
+async def test_an_unreachable_store_is_found_and_cleared(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("centcert.provider.freshness.REWATCH_S", (0.05, 0.05))
+    rig.files.put(KEY, pem(WWW))
+    async with rig.provider() as provider:
+        await listed(rig)
+        rig.store.fail()
+        await rig.until(WatchFailed)
+        with pytest.raises(StoreUnavailable):
+            await provider.credential(WWW)
+        assert codes(provider) == {
+            "changes-unseen": rig.store.url,
+            "store-unreachable": rig.store.url,
+        }
+        rig.store.heal()
+        await rig.until(Watching, times=2)
+        await provider.credential(WWW)
+        assert codes(provider) == {}
+
+
+async def test_an_ending_certificate_is_found_and_cleared_by_its_successor(rig: Rig):
+    rig.files.put(KEY, pem(WWW, days=5))
+    rig.files.put(WILD, pem("*.contoso.example"))
+    async with rig.provider() as provider:
+        await listed(rig)
+        await provider.credential(WWW)
+        assert codes(provider) == {"expiring": KEY, "hides-wildcard": KEY}
+        rig.files.put(KEY, pem(WWW))
+        await rig.until(Refreshed)
+        assert codes(provider) == {}
+
+
+async def test_an_expired_certificate_is_served_and_found(rig: Rig):
+    rig.files.put(KEY, pem(WWW, days=-1))
+    async with rig.provider() as provider:
+        await provider.credential(WWW)
+        assert codes(provider) == {"expired": KEY}
+        rig.files.remove(KEY)
+        await rig.until(Withdrawn)
+        assert codes(provider) == {}
 
 
 # --- bounds ------------------------------------------------------------------------

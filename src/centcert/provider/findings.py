@@ -1,0 +1,153 @@
+"""What is wrong now: one list that keeps itself, from what the provider goes through.
+
+A finding appears when something is seen to be wrong and goes when it is seen to be
+right again. Each has a stable code, since when, and a sentence that says what to do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from centcert.errors import (
+    StoreAuthenticationFailed,
+    StoreDenied,
+    StoreInsecure,
+    StoreUnavailable,
+    WrongName,
+)
+from centcert.provider.events import (
+    Decoded,
+    Fetched,
+    FetchFailed,
+    Unusable,
+    WatchFailed,
+    Watching,
+)
+
+if TYPE_CHECKING:
+    from centcert.credential import Credential
+    from centcert.errors import CentcertError
+    from centcert.provider.events import Event
+
+MAX_FINDINGS: Final = 1_000
+"""More are counted, not kept: nobody reads a longer list, and memory is bounded."""
+
+EXPIRING_S: Final = 10 * 86_400.0
+"""Ten days: certificates of 47 days are renewed long before, at two thirds of their life."""
+
+_OF_DATES: Final = ("expired", "expiring", "hides-wildcard")
+
+_DAY_S: Final = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is wrong now.
+
+    Attributes:
+        code: stable, for machines: ``bad-file``, ``wrong-name``, ``expired``, ``expiring``,
+            ``hides-wildcard``, ``file-denied``, ``store-unreachable``, ``store-denied``,
+            ``store-insecure``, ``changes-unseen``, and the codes of a store's own findings.
+        subject: a file's key or a store's URL.
+        since: seconds since the epoch.
+        sentence: what is wrong and what to do.
+    """
+
+    code: str
+    subject: str
+    since: float
+    sentence: str
+
+
+class Findings:
+    """The findings of one provider."""
+
+    def __init__(self, store_url: str) -> None:
+        self._store_url = store_url
+        self._found: dict[tuple[str, str], Finding] = {}
+        self.left_out = 0
+        """How many findings did not fit since the list was last empty enough."""
+
+    def now(self) -> tuple[Finding, ...]:
+        """Return what is wrong now, by code and subject."""
+        return tuple(finding for _, finding in sorted(self._found.items()))
+
+    def find(self, code: str, subject: str, sentence: str, now: float) -> None:
+        """Add a finding, or bring its sentence up to date; it keeps its since."""
+        held = self._found.get((code, subject))
+        if held is None and len(self._found) >= MAX_FINDINGS:
+            self.left_out += 1
+            return
+        since = now if held is None else held.since
+        self._found[code, subject] = Finding(code, subject, since, sentence)
+
+    def clear(self, code: str, subject: str) -> None:
+        """Remove a finding, if it is there."""
+        if self._found.pop((code, subject), None) is not None:
+            self.left_out = 0
+
+    def note(self, event: Event, now: float) -> None:
+        """Find and clear what an event of the provider tells."""
+        match event:
+            case Unusable(key=key, error=error):
+                wrong_name = isinstance(error, WrongName)
+                self.clear("bad-file" if wrong_name else "wrong-name", key)
+                self.find("wrong-name" if wrong_name else "bad-file", key, str(error), now)
+            case Decoded(key=key):
+                self.clear("bad-file", key)
+            case Fetched(key=key, size=size):
+                self._reached(key)
+                if size is None:
+                    self._gone(key)
+            case FetchFailed(key=key, error=error):
+                self._unreached(key, error, now)
+            case WatchFailed(error=error):
+                self.find("changes-unseen", self._store_url, str(error), now)
+            case Watching():
+                self.clear("changes-unseen", self._store_url)
+            case _:
+                pass
+
+    def check(self, credential: Credential, now: float, *, hides_wildcard: bool) -> None:
+        """Find or clear what the dates of a credential in use tell.
+
+        Args:
+            credential: what a name is answered with.
+            now: seconds since the epoch.
+            hides_wildcard: whether the store holds the wildcard's file too.
+        """
+        key = credential.key
+        self.clear("wrong-name", key)
+        left_s = credential.not_after - now
+        code = "expired" if left_s <= 0 else "expiring" if left_s < EXPIRING_S else None
+        for other in _OF_DATES:
+            if other != code and not (other == "hides-wildcard" and code and hides_wildcard):
+                self.clear(other, key)
+        if code is None:
+            return
+        when = "has expired" if left_s <= 0 else f"expires in {left_s / _DAY_S:.1f} days"
+        self.find(code, key, f"{key}: its certificate {when}: put a new one in its place.", now)
+        if hides_wildcard:
+            sentence = f"{key}: it hides the wildcard's file: remove it if that is to be served."
+            self.find("hides-wildcard", key, sentence, now)
+
+    def _gone(self, key: str) -> None:
+        for code in ("bad-file", "wrong-name", "file-denied", *_OF_DATES):
+            self.clear(code, key)
+
+    def _reached(self, key: str) -> None:
+        self.clear("store-unreachable", self._store_url)
+        self.clear("store-insecure", self._store_url)
+        self.clear("store-denied", self._store_url)
+        self.clear("file-denied", key)
+
+    def _unreached(self, key: str, error: CentcertError, now: float) -> None:
+        if isinstance(error, StoreAuthenticationFailed):
+            self.find("store-denied", self._store_url, str(error), now)
+        elif isinstance(error, StoreDenied):
+            self.find("file-denied", key, str(error), now)
+        elif isinstance(error, StoreInsecure):
+            self.find("store-insecure", self._store_url, str(error), now)
+        elif isinstance(error, StoreUnavailable):
+            self.find("store-unreachable", self._store_url, str(error), now)
