@@ -130,7 +130,10 @@ def lock(args: Sequence[str]) -> int:
     options += ["--no-emit-index-url", "--no-emit-find-links"]  # they work wherever PyPI is had
     options += ["--quiet", "--custom-compile-command", "./dev lock"]
     # One resolution, so that what runs is what was tested.
-    groups = {"dev": ["dev"], "run": ["build", "--constraints", str(LOCKS["dev"])]}
+    groups = {
+        "dev": ["dev", "--extra", "asgi"],
+        "run": ["build", "--constraints", str(LOCKS["dev"])],
+    }
     for kind, group in groups.items():
         output = ["pyproject.toml", "--output-file", str(LOCKS[kind]), "--group", *group]
         command = [str(PYTHON), "-m", "uv", "pip", "compile", *output, *options, *args]
