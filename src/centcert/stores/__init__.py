@@ -1,5 +1,6 @@
 """Where blobs live: one kind of store a module, all under one contract."""
 
+from centcert.stores.account import Account
 from centcert.stores.base import MAX_BLOB_BYTES, Blob, Change, Store, StoredFile
 from centcert.stores.folder import FolderStore
 from centcert.stores.memory import MemoryStore
@@ -7,6 +8,7 @@ from centcert.stores.urls import open_store
 
 __all__ = [
     "MAX_BLOB_BYTES",
+    "Account",
     "Blob",
     "Change",
     "FolderStore",

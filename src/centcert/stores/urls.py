@@ -9,18 +9,34 @@ from centcert.errors import SettingsError
 from centcert.stores.folder import FolderStore
 
 if TYPE_CHECKING:
+    from centcert.stores.account import Account
     from centcert.stores.base import Store
+    from centcert.stores.events import Listener
 
 
-def open_store(url: str) -> Store:
+def open_store(
+    url: str, *, account: Account | None = None, listener: Listener | None = None
+) -> Store:
     """Return the store that ``url`` names. Nothing is asked of it yet.
 
     A path (``/srv/certificates``, relative ones too) or ``file:///srv/certificates``
-    (RFC 8089) is a folder.
+    (RFC 8089) is a folder. ``smb://server[:port][,server…]/share[/folder]`` is a share.
+
+    Args:
+        url: where the store is.
+        account: who reads it; a share needs one, a folder is read as this process.
+        listener: is told what the store finds out about itself, and its steps.
 
     Raises:
-        SettingsError: no kind of store is named so.
+        SettingsError: no kind of store is named so, or an account is missing or useless.
     """
+    if url.startswith("smb://"):
+        return _share(url, account, listener)
+    if account is not None:
+        raise SettingsError(
+            f"{url} is read as the account that Centcert runs as: leave username, password file and"
+            " keytab out, or name a share by smb://server/share."
+        )
     if "://" not in url and not url.startswith("file:"):
         return FolderStore(_checked_path(url))
     try:
@@ -30,13 +46,26 @@ def open_store(url: str) -> Store:
     if parts.scheme != "file":
         raise SettingsError(
             f"No kind of store is called {parts.scheme}://: name a folder, by its path or as"
-            " file:///…."
+            " file:///…, or a share as smb://server/share."
         )
     if parts.netloc not in {"", "localhost"} or parts.query or parts.fragment:
         raise SettingsError(
             "A file URL names a folder of this machine and nothing else: file:///srv/certificates."
         )
     return FolderStore(_checked_path(unquote(parts.path)))
+
+
+def _share(url: str, account: Account | None, listener: Listener | None) -> Store:
+    # Imported when it is needed: it takes a tenth of a second, which a folder need not wait.
+    from centcert.stores.smb import Location, SmbStore  # noqa: PLC0415
+
+    location = Location.parse(url)
+    if account is None:
+        raise SettingsError(
+            f"{url} needs an account: name it by username, and its secret by password file or"
+            " keytab."
+        )
+    return SmbStore(location, account, listener=listener)
 
 
 def _checked_path(path: str) -> str:

@@ -1,0 +1,295 @@
+"""A share on one or several file servers as a store."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from centcert import smb3
+from centcert.errors import StoreDenied, StoreError, StoreUnavailable
+from centcert.stores.base import Blob, Change, Store, StoredFile, is_bare, too_large
+from centcert.stores.smb.choice import HedgeBudget, choose
+from centcert.stores.smb.errands import Errands
+from centcert.stores.smb.gate import REST_S as ACCOUNT_REST_S
+from centcert.stores.smb.gate import Gate
+from centcert.stores.smb.inspection import Inspection
+from centcert.stores.smb.sentences import Held
+from centcert.stores.smb.server import FileServer, Timing, Unwatchable
+
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import AsyncGenerator, Iterator
+
+    from centcert.stores.account import Account
+    from centcert.stores.events import Listener, Weakness
+    from centcert.stores.smb.address import Location
+
+RETRIES_S: Final = (0.05, 0.1, 0.2)
+"""The pauses before a file is read again that is being written, or was just now."""
+
+SLICE: Final = 1_000
+"""Lines of a listing before the event loop gets its turn: about a millisecond."""
+
+_Answer: TypeAlias = "tuple[FileServer, smb3.File | None]"
+
+
+class SmbStore(Store):
+    """The files of a folder on a share, read over SMB 3.1.1 and encrypted.
+
+    With several servers the first is asked; the next one if it fails, or if it is
+    silent for a moment. Their files should be the same, byte for byte; a version of
+    one server need not be a version of another.
+
+    Args:
+        location: where it is.
+        account: who reads it.
+        timing: how long things may take.
+        account_rest_s: how long a refused account is left alone, at first and at most.
+        listener: is told the steps of the connections and what is weak about the share.
+    """
+
+    def __init__(
+        self,
+        location: Location,
+        account: Account,
+        *,
+        timing: Timing | None = None,
+        account_rest_s: tuple[float, float] = ACCOUNT_REST_S,
+        listener: Listener | None = None,
+    ) -> None:
+        self.url = str(location)
+        self._location = location
+        self._timing = timing or Timing()
+        self._errands = Errands()
+        self._inspection = Inspection(listener)
+        self._budget = HedgeBudget()
+        gate = Gate(account, self.url, account_rest_s)
+        self._servers = [
+            FileServer(
+                location,
+                address,
+                gate,
+                self._errands,
+                timing=self._timing,
+                listener=listener,
+                connected=self._inspect,
+            )
+            for address in location.servers
+        ]
+        self._inspected_at: dict[FileServer, float] = {}
+
+    @property
+    def weaknesses(self) -> tuple[Weakness, ...]:
+        """What is known to be weak about the share; see ``Weakness``."""
+        return self._inspection.weaknesses
+
+    async def fetch(self, key: str) -> Blob | None:
+        """See ``Store.fetch``. A file changed in the last seconds is read twice, 50 ms apart."""
+        if not is_bare(key) or "\\" in key:
+            return None
+        self._check_open()
+        try:
+            async with asyncio.timeout(self._timing.fetch_s):
+                return await self._fetch_settled(key)
+        except smb3.FileTooLarge as error:
+            raise too_large(key, error.size) from error
+        except StoreError:
+            self._check_open()  # then this is what there is to say
+            raise
+        except TimeoutError as error:
+            sentence = f"{self.url} gave no answer within {self._timing.fetch_s:g} s."
+            raise StoreUnavailable(self.url, sentence) from error
+
+    async def list(self) -> builtins.list[StoredFile]:
+        """See ``Store.list``. Where the server takes no notice of case, keys are lower-case."""
+        self._check_open()
+        errors = []
+        for server in self._in_order():
+            try:
+                return await self._list(server)
+            except StoreError as error:
+                self._check_open()
+                errors.append(error)
+        raise _gravest(errors)
+
+    async def watch(self) -> AsyncGenerator[Change, None]:
+        """See ``Store.watch``. A key is reported in the server's spelling and in lower case."""
+        while True:
+            self._check_open()
+            server = self._in_order()[0]
+            follow = server.watch(lambda: self._is_preferred(server))  # noqa: B023  used in this turn
+            try:
+                async with aclosing(follow) as batches:
+                    async for batch in batches:
+                        for change in _changes(batch):
+                            yield change
+            except Unwatchable:
+                await self._errands.ended.wait()
+            except StoreError:
+                self._check_open()
+                raise
+
+    async def close(self) -> None:
+        """See ``Store.close``."""
+        await self._errands.end()
+        await asyncio.gather(*(server.close() for server in self._servers))
+
+    # --- reading ----------------------------------------------------------------
+
+    async def _fetch_settled(self, key: str) -> Blob | None:
+        path = self._location.path(key)
+        seen = None
+        unsettled = Held(self.url, f"{key} in {self.url} changes all the time: it is read later.")
+        for pause_s in (*RETRIES_S, None):
+            try:
+                server, file = await self._ask(path)
+            except Held as error:
+                unsettled = error
+            else:
+                if file is None:
+                    return None
+                version = _version(file.info)
+                if version == seen or server.is_settled(file.info):
+                    self._inspect_file(server, path)
+                    return Blob(key, file.data, version)
+                seen = version
+            if pause_s is not None:
+                await asyncio.sleep(pause_s)
+        raise unsettled
+
+    async def _ask(self, path: str) -> _Answer:
+        servers = self._in_order()
+        if len(servers) == 1:
+            return servers[0], await servers[0].fetch(path)
+        self._budget.asked()
+        return await self._race(servers, path)
+
+    async def _race(self, servers: builtins.list[FileServer], path: str) -> _Answer:
+        """Ask the next server when one has failed, and once when one is silent for a moment.
+
+        An attempt that is overtaken goes on to its deadline: whether it meets it tells
+        if the server lives.
+        """
+        waiting = iter(servers)
+        attempts = {self._errands.start(_attempt(next(waiting), path))}
+        hedge_after_s: float | None = self._timing.hedge_after_s
+        errors: builtins.list[StoreError] = []
+        while attempts:
+            done, attempts = await asyncio.wait(
+                attempts, timeout=hedge_after_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            for attempt in done:
+                outcome = _outcome(attempt)
+                if isinstance(outcome, tuple):
+                    return outcome
+                errors.append(outcome)
+            if not done:
+                hedge_after_s = None
+            if attempts and (done or not self._budget.take()):
+                continue
+            following = next(waiting, None)
+            if following is not None:
+                attempts.add(self._errands.start(_attempt(following, path)))
+        self._check_open()
+        raise _gravest(errors)
+
+    async def _list(self, server: FileServer) -> builtins.list[StoredFile]:
+        entries = [entry for entry in await server.list() if not entry.info.is_directory]
+        folds_case = await self._folds_case(server, entries)
+        files = []
+        for number, entry in enumerate(entries, 1):
+            if is_bare(entry.name):
+                key = entry.name.lower() if folds_case else entry.name
+                info = entry.info
+                files.append(StoredFile(key, _version(info), info.size, info.modified_s))
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
+        return files
+
+    async def _folds_case(
+        self, server: FileServer, entries: builtins.list[smb3.DirectoryEntry]
+    ) -> bool:
+        """Find out whether the server takes no notice of case, if that makes a difference.
+
+        No attribute says it: Samba and NTFS both call every share case-sensitive.
+        """
+        odd = [entry.name for entry in entries if entry.name != entry.name.lower()]
+        if not odd:
+            return False
+        names = {entry.name for entry in entries}
+        lower = next((one.lower() for one in odd if one.lower() not in names), None)
+        return lower is not None and await server.exists(self._location.path(lower))
+
+    # --- servers ----------------------------------------------------------------
+
+    def _in_order(self) -> builtins.list[FileServer]:
+        """Return the servers to ask, best first: at least one.
+
+        Raises:
+            StoreError: all of them rest after a failure.
+        """
+        choice = choose([server.standing for server in self._servers])
+        for index in choice.connect:
+            self._servers[index].connect_behind()
+        if not choice.ask:
+            raise _gravest([server.refusal() for server in self._servers])
+        return [self._servers[index] for index in choice.ask]
+
+    def _is_preferred(self, server: FileServer) -> bool:
+        ask = choose([one.standing for one in self._servers]).ask
+        return not ask or self._servers[ask[0]] is server
+
+    def _inspect(self, server: FileServer) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._inspected_at.get(server, float("-inf")) >= self._timing.recycle_after_s:
+            self._inspected_at[server] = now
+            self._errands.start(self._inspection.look(server, self._location.folder))
+
+    def _inspect_file(self, server: FileServer, path: str) -> None:
+        if self._inspection.wants_file(server):
+            self._errands.start(self._inspection.look_at_file(server, path))
+
+    def _check_open(self) -> None:
+        if self._errands.ended.is_set():
+            raise StoreUnavailable(self.url, f"The store {self.url} was closed.")
+
+
+async def _attempt(server: FileServer, path: str) -> _Answer | StoreError | smb3.FileTooLarge:
+    """Ask one server; errors are values, as nobody may be left to take them."""
+    try:
+        return server, await server.fetch(path)
+    except (StoreError, smb3.FileTooLarge) as error:
+        return error
+
+
+def _outcome(
+    attempt: asyncio.Task[_Answer | StoreError | smb3.FileTooLarge],
+) -> _Answer | StoreError:
+    """Return an answer, or an error after which another server may be asked; else raise it."""
+    if attempt.cancelled():
+        return StoreUnavailable("", "The store was closed.")
+    outcome = attempt.result()
+    if isinstance(outcome, Held | smb3.FileTooLarge) or type(outcome) is StoreDenied:
+        raise outcome
+    return outcome
+
+
+def _gravest(errors: builtins.list[StoreError]) -> StoreError:
+    """Return the first error that will not pass by itself, else the first."""
+    return next((error for error in errors if not error.retryable), errors[0])
+
+
+def _version(info: smb3.FileInfo) -> str:
+    """Name the state of a file: no program can set the time of its last change of any kind."""
+    return f"{info.written:x}-{info.changed:x}-{info.size:x}"
+
+
+def _changes(batch: tuple[smb3.FileChange, ...] | None) -> Iterator[Change]:
+    if batch is None:
+        yield Change(None)
+        return
+    for name in dict.fromkeys(change.name for change in batch):
+        yield Change(name)
+        if name != name.lower():
+            yield Change(name.lower())
