@@ -1,28 +1,14 @@
 """A stranger's bytes against all that reads them in the SMB client.
 
-``exercise`` is one round of it. The property tests call it with Hypothesis' bytes. Run
-as a program it is a target for Atheris, which looks for new paths in the code::
-
-    pip install atheris
-    python tests/fuzz/smb3.py [FOLDER] [-max_total_time=60]
-
-FOLDER keeps what it has found. It ends with a traceback and a file ``crash-…`` if an
-error escapes that ``centcert.smb3.errors`` does not declare.
+``exercise`` is one round of it: the property tests call it with Hypothesis' bytes, the
+fuzzer (``__main__``) with its own. An error that escapes is one that
+``centcert.smb3.errors`` does not declare.
 """
 
 from __future__ import annotations
 
-import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
-
-if __name__ == "__main__":
-    import atheris  # type: ignore[import-untyped]
-
-    sys.path.insert(0, str(Path(__file__).parents[2]))
-    with atheris.instrument_imports(include=["centcert.smb3", "spnego._ntlm"]):
-        pass
 
 from centcert.smb3 import operations, replies, requests
 from centcert.smb3.core import Core
@@ -152,16 +138,6 @@ def exercise(raw: bytes) -> None:
             WAYS[raw[0] % len(WAYS)](raw[1:])
 
 
-def main() -> None:
-    folders = [Path(argument) for argument in sys.argv[1:] if not argument.startswith("-")]
-    for folder in folders[:1]:
-        folder.mkdir(parents=True, exist_ok=True)
-        for way in range(len(WAYS)):
-            for number, good in enumerate(GOOD):
-                (folder / f"good-{way}-{number}").write_bytes(bytes([way]) + good)
-    atheris.Setup(sys.argv, exercise)
-    atheris.Fuzz()
-
-
-if __name__ == "__main__":
-    main()
+def seeds() -> list[bytes]:
+    """Good bytes read in each way: what a fuzzer begins with."""
+    return [bytes([way]) + good for way in range(len(WAYS)) for good in GOOD]
