@@ -114,6 +114,27 @@ class CredentialUnusable(CentcertError):
     """TLS cannot serve with this credential, though it passed its own checks."""
 
 
+class NoServerName(CentcertError):
+    """The client sent no server name, and there is no default (RFC 8446 §9.2)."""
+
+    alert = Alert.MISSING_EXTENSION
+    http_status = 400
+
+    def __init__(self) -> None:
+        super().__init__("The client sent no server name.")
+
+
+class CredentialExpired(CentcertError):
+    """The name's certificate is outside its dates, and the policy is to refuse that."""
+
+    http_status = 503
+
+    def __init__(self, name: str, key: str) -> None:
+        super().__init__(f"{key}: the certificate of {name} is outside its dates: renew it.")
+        self.name = name
+        self.key = key
+
+
 # --- the store cannot answer --------------------------------------------------
 
 

@@ -102,7 +102,6 @@ class Node:
                 store,
                 passwords=settings.key_passwords,
                 refresh_s=settings.store.refresh,
-                absent_s=settings.store.absent,
                 limits=settings.cache_limits(),
                 listener=self._listener,
             )

@@ -133,7 +133,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def cache_limits(self) -> CacheLimits:
         """Return what the provider may remember."""
-        return CacheLimits(max_bytes=self.store.max_memory, max_names=self.store.max_names)
+        store = self.store
+        return CacheLimits(
+            max_bytes=store.max_memory, max_names=store.max_names, absent_s=store.absent
+        )
 
     def key_passwords(self) -> list[bytes]:
         """Read the key passwords from their files, now.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from centcert.frontend.events import BackendFailed, Full, HandshakeRefused
-from centcert.provider.events import Kept, Refreshed, Unusable, WatchFailed, Withdrawn
+from centcert.provider.events import Kept, Recalled, Refreshed, Unusable, WatchFailed, Withdrawn
 
 if TYPE_CHECKING:
     import asyncio
@@ -79,6 +79,8 @@ def sentence(event: ProviderEvent | FrontEndEvent) -> str | None:  # noqa: PLR09
             return f"bad file for {name}: {error}"
         case Kept(name=name, error=error):
             return f"kept the certificate of {name}, which could not be refreshed: {error}"
+        case Recalled(name=name):
+            return f"serving the last good certificate of {name} from this node's own copy"
         case Withdrawn(name=name):
             return f"withdrew {name}: its file is gone from the store"
         case Refreshed(name=name, key=key, changed=True):

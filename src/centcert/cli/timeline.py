@@ -69,6 +69,8 @@ def _step(event: Event) -> tuple[str, str] | None:  # noqa: C901, PLR0911, PLR09
             return "look-up", f"{key} answers"
         case provider.Refreshed(key=key, changed=changed):
             return "refresh", f"{key} " + ("has a new certificate" if changed else "is as it was")
+        case provider.Recalled(key=key):
+            return "last good", f"{key}, this node's own copy"
         case provider.Withdrawn(name=name):
             return "withdrawn", str(name)
         case front_end.ServerHelloSent(size=size):

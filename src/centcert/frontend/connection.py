@@ -12,13 +12,10 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, cast
 
 from centcert.errors import (
-    Alert,
     CentcertError,
     Closing,
     HandshakeFailed,
-    HelloRefused,
     NameRefused,
-    UnknownName,
 )
 from centcert.frontend.addresses import TcpAddress, reason_of
 from centcert.frontend.events import (
@@ -33,6 +30,7 @@ from centcert.frontend.events import (
 from centcert.frontend.proxy_protocol import header
 from centcert.frontend.relay import BackendConnection, end_writing
 from centcert.names import HostName
+from centcert.provider.answering import Answer, answer, answer_from_memory, name_for_none
 from centcert.tls.contexts import choose_alpn
 from centcert.tls.hello import ClientHello, HelloReader, alert_record
 
@@ -187,7 +185,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         if self._front_end.listener is not None:
             size = len(self._reader.raw)
             self._front_end.listener(HelloRead(self._number, self._name, size))
-        credential = self._front_end.provider.known(self._name)
+        policy = self._site.policy
+        credential = answer_from_memory(self._front_end.provider, self._name, policy)
         if credential is not None:
             self._answer(credential)
             return
@@ -196,18 +195,13 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._task = self._front_end.wait_for(self, self._look_up)
 
     def _name_to_answer(self, hello: ClientHello) -> HostName:
-        default = self._listener.default_name
+        policy, default = self._listener.site.policy, self._listener.default_name
         if hello.server_name is None:
-            if default is None:
-                # RFC 8446 §9.2: a server that needs the extension says so with this alert.
-                raise HelloRefused(Alert.MISSING_EXTENSION, "The client sent no server name.")
-            return default
+            return name_for_none(None, policy, default)
         try:
             return HostName.parse(hello.server_name)
-        except NameRefused:
-            if default is None:
-                raise
-            return default
+        except NameRefused as error:
+            return name_for_none(error, policy, default)
 
     def _answer_for(self, name: HostName) -> None:
         """Choose the site with the name: they never come from two different names."""
@@ -216,26 +210,22 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._alpn = choose_alpn(self._offered, self._site.alpn)
 
     async def _look_up(self) -> None:
-        default = self._listener.default_name
         try:
-            try:
-                credential = await self._credential()
-            except UnknownName:
-                if default is None:
-                    raise
-                self._answer_for(default)
-                credential = await self._credential()
+            name, credential = await self._ask()
+            if name != self._name:
+                self._answer_for(name)
             if self._phase is Phase.LOOK_UP:
                 self._transport.resume_reading()
                 self._answer(credential)
         except CentcertError as error:
             self._refuse(error)
 
-    async def _credential(self) -> Credential:
+    async def _ask(self) -> Answer:
+        policy, default = self._site.policy, self._listener.default_name
         while True:
             provider = self._front_end.provider
             try:
-                return await provider.credential(self._name)
+                return await answer(provider, self._name, policy, default)
             except Closing:
                 if provider is self._front_end.provider:
                     raise

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from centcert.provider.policy import DEFAULT_POLICY, Policy
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -23,11 +25,13 @@ class Site:
             ALPN is not answered.
         proxy_protocol: whether the backend is told the client's address and what TLS
             found out, by a PROXY protocol v2 header.
+        policy: what a handshake gets when its name has no good answer.
     """
 
     backend: Backend
     alpn: tuple[bytes, ...] = ()
     proxy_protocol: bool = False
+    policy: Policy = DEFAULT_POLICY
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,8 @@ class Listener:
         site: for every name that ``sites`` does not list.
         sites: by host name or by wildcard (``*.contoso.com``).
         default_name: whose certificate a client gets that sends no name, or one that the
-            store has no file for. ``None``: such a handshake is refused.
+            store has no file for, if the policy does not refuse that. ``None``: such a
+            handshake is refused.
     """
 
     address: TcpAddress

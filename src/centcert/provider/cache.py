@@ -23,18 +23,20 @@ NAME_BYTES: Final = 512
 
 @dataclass(frozen=True, slots=True)
 class CacheLimits:
-    """The bounds of a cache.
+    """What may be remembered.
 
     Attributes:
         max_bytes: memory of credentials and names together, estimated.
         max_names: names with a credential.
         max_absent: names known to have none. Strangers fill this table, so it is small
             against what they can send and each entry is short-lived.
+        absent_s: for so many seconds a name without a file is refused from memory.
     """
 
     max_bytes: int = 256 * 1024 * 1024
     max_names: int = 200_000
     max_absent: int = 20_000
+    absent_s: float = 10.0
 
 
 @dataclass(slots=True)
@@ -82,6 +84,12 @@ class Cache:
     def used_bytes(self) -> int:
         """The estimated memory of everything remembered with a credential."""
         return self._bytes
+
+    @property
+    def is_nearly_full(self) -> bool:
+        """Whether a few more names would push others out."""
+        limits = self._limits
+        return self._bytes > 0.9 * limits.max_bytes or len(self) > 0.9 * limits.max_names
 
     @property
     def absent_count(self) -> int:

@@ -105,6 +105,14 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
+class Recalled:
+    """``name`` is answered with this node's last-good copy of ``key``: the store gave none."""
+
+    name: HostName
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Withdrawn:
     """The store no longer holds a file for ``name``; it is forgotten."""
 
@@ -134,6 +142,7 @@ Event: TypeAlias = (
     | Refused
     | Refreshed
     | Kept
+    | Recalled
     | Withdrawn
     | WatchFailed
     | Watching

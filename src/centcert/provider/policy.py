@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 
 class Condition(Enum):
@@ -57,7 +58,9 @@ class Policy:
     no_name: Action = Action.DEFAULT
 
 
-CHOICES = {
+DEFAULT_POLICY: Final = Policy()
+
+CHOICES: Final = {
     Condition.ABSENT: (Action.DEFAULT, Action.REFUSE),
     Condition.UNAVAILABLE: (Action.LAST_GOOD, Action.REFUSE),
     Condition.BAD: (Action.LAST_GOOD, Action.REFUSE),

@@ -20,6 +20,7 @@ from centcert.provider.events import (
     Hit,
     Kept,
     Listener,
+    Recalled,
     Refreshed,
     Refused,
     Unusable,
@@ -28,6 +29,7 @@ from centcert.provider.events import (
 from centcert.provider.findings import Finding, Findings
 from centcert.provider.flights import Flights
 from centcert.provider.freshness import Freshness
+from centcert.provider.keeping import Keeping
 from centcert.provider.loader import Decodes, Loader
 from centcert.provider.lookup import Loaded, LookUp, look_up
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from centcert.credential import Credential
     from centcert.names import HostName
+    from centcert.provider.lastgood import LastGood
     from centcert.stores.base import Store
 
 MAX_LOOK_UPS: Final = 1024
@@ -71,8 +74,9 @@ class Provider:
             so that they can be rotated. May raise ``SettingsError``.
         refresh_s: within so many seconds a replaced file takes effect even if the store
             notifies nobody. IIS polls every 300 s.
-        absent_s: for so many seconds a name without a file is refused from memory.
-        limits: what may be remembered.
+        limits: what may be remembered, and for how long.
+        last_good: where copies of what was served are kept on this node; the caller's to
+            close, after the provider. ``None``: nowhere.
         decoder: where blobs are decoded; by default a child process of its own.
         clock: where times come from.
         listener: is told each step; see ``centcert.provider.events``.
@@ -84,8 +88,8 @@ class Provider:
         *,
         passwords: Callable[[], Sequence[bytes]] = tuple,
         refresh_s: float = 300.0,
-        absent_s: float = 10.0,
         limits: CacheLimits | None = None,
+        last_good: LastGood | None = None,
         decoder: Decodes | None = None,
         clock: Clock | None = None,
         listener: Listener | None = None,
@@ -93,11 +97,12 @@ class Provider:
         self._store = store
         self._passwords = passwords
         self._refresh_s = refresh_s
-        self._absent_s = absent_s
         self._decoder = decoder
         self._clock = clock or SystemClock()
         self._listener = listener
-        self._cache = Cache(limits or CacheLimits())
+        self._limits = limits or CacheLimits()
+        self._cache = Cache(self._limits)
+        self._keeping = None if last_good is None else Keeping(last_good, self._cache, self._clock)
         self._findings = Findings(store.url)
         self._unlisted = Allowance(UNLISTED_PER_S, UNLISTED_RESERVE)
         self._stale: dict[HostName, None] = {}  # to be refreshed, oldest first
@@ -125,6 +130,10 @@ class Provider:
             tasks.create_task(freshness.watch())
             tasks.create_task(freshness.renew_changed())
             tasks.create_task(freshness.poll())
+            if self._keeping is not None:
+                tasks.create_task(self._keeping.work())
+                tasks.create_task(self._keeping.note_use())
+                tasks.create_task(self._keeping.prefetch(self._prefetch))
             for _ in range(REFRESHERS):
                 tasks.create_task(self._refresh_stale())
             self._stack = stack.pop_all()
@@ -177,10 +186,41 @@ class Provider:
             self._check_worth_asking(name)
         return await self._look_ups.join(name, self._look_up)
 
+    def has_copy(self, name: HostName) -> bool:
+        """Say whether this node has a last-good copy for ``name``, without I/O."""
+        return self._keeping is not None and self._keeping.has(name)
+
+    async def copy(self, name: HostName) -> Credential | None:
+        """Return the last-good copy for ``name``, and answer with it until the store does.
+
+        It is what this node served for the name before; the store is asked behind.
+        """
+        entry = self._cache.peek(name)
+        if entry is not None:
+            return entry.credential
+        kept = None if self._keeping is None else await self._keeping.recall(name)
+        if kept is None or not kept.credential.covers(name):
+            return None
+        if self._cache.peek(name) is None:
+            fresh_until = self._clock.monotonic() + RETRY_S
+            self._cache.remember(name, Entry(kept.key, kept.credential, (), fresh_until))
+            self._check_dates(name, kept.credential)
+        self._note(Recalled(name, kept.key))
+        return kept.credential
+
     def source(self, name: HostName) -> str | None:
         """Return the key of the file that answers ``name`` from memory, if one does."""
         entry = self._cache.peek(name)
         return None if entry is None else entry.key
+
+    @property
+    def store_url(self) -> str:
+        """Where the certificates come from."""
+        return self._store.url
+
+    def wall(self) -> float:
+        """Return the seconds since the epoch, by the provider's clock."""
+        return self._clock.wall()
 
     def findings(self) -> tuple[Finding, ...]:
         """Return what is wrong now, by code and subject."""
@@ -192,7 +232,8 @@ class Provider:
         """Refuse a look-up whose answer is known, or that would be one too many."""
         listed = any(self._loader.index.may_hold(candidate.key) for candidate in candidates(name))
         now = self._clock.monotonic()
-        if (self._loader.index.fresh and not listed) or self._cache.is_absent(name, now):
+        certainly_not = self._loader.index.fresh and not listed and not self.has_copy(name)
+        if certainly_not or self._cache.is_absent(name, now):
             raise self._refused(name, UnknownName(name))
         if len(self._look_ups) >= MAX_LOOK_UPS:
             sentence = f"{MAX_LOOK_UPS} look-ups are under way: {name} was refused."
@@ -209,7 +250,8 @@ class Provider:
         held = self._cache.peek(name)
         try:
             found = await look_up(name, self._loader.load, self._clock.wall())
-            if held is not None and found.answer is None and not found.rejected:
+            served = held is not None or self.has_copy(name)
+            if served and found.answer is None and not found.rejected:
                 found = await self._confirm_absence(name, found)
         except CentcertError as error:
             if held is None:
@@ -246,9 +288,11 @@ class Provider:
 
     def _without_answer(self, name: HostName, found: LookUp, held: Entry | None) -> CentcertError:
         if not found.rejected:
-            self._cache.remember_absent(name, self._clock.monotonic() + self._absent_s)
-            if held is not None:
+            self._cache.remember_absent(name, self._clock.monotonic() + self._limits.absent_s)
+            if held is not None or self.has_copy(name):
                 self._note(Withdrawn(name))
+            if self._keeping is not None and self._keeping.has(name):
+                self._keeping.drop(name)
         return self._refused(name, found.refusal(name))
 
     def _remember(self, name: HostName, answer: Loaded, found: LookUp) -> None:
@@ -256,6 +300,8 @@ class Provider:
         entry = Entry(answer.key, answer.credential, found.examined, fresh_until)
         self._cache.remember(name, entry)
         self._check_dates(name, answer.credential)
+        if self._keeping is not None:
+            self._keeping.keep(name, answer)
 
     def _keep(self, name: HostName, held: Entry, error: CentcertError) -> Credential:
         held.fresh_until = self._clock.monotonic() + RETRY_S
@@ -300,6 +346,10 @@ class Provider:
             with suppress(CentcertError):
                 if self._cache.peek(name) is not None or name in self._look_ups:
                     await self._look_ups.join(name, self._look_up)
+
+    async def _prefetch(self, name: HostName) -> None:
+        with suppress(CentcertError):
+            await self._look_ups.join(name, self._look_up)
 
     # --- telling ---------------------------------------------------------------
 
