@@ -6,16 +6,20 @@ To bring another store under the contract, write its ``Place`` and add it to ``P
 from __future__ import annotations
 
 import os
+import secrets
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from centcert.stores import FolderStore, MemoryStore
+from centcert.stores import Account, FolderStore, MemoryStore, open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
+    import pytest
+
+    from centcert.demo.samba import PrivateSamba
     from centcert.stores import Store
 
 
@@ -89,20 +93,33 @@ class FolderPlace:
 
 
 @asynccontextmanager
-async def memory(_scratch: Path) -> AsyncIterator[Place]:
+async def memory(_request: pytest.FixtureRequest) -> AsyncIterator[Place]:
     async with MemoryStore() as store:
         yield MemoryPlace(store)
 
 
 @asynccontextmanager
-async def folder(scratch: Path) -> AsyncIterator[Place]:
+async def folder(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
+    scratch: Path = request.getfixturevalue("tmp_path")
     path = scratch / "store"
     path.mkdir()
     async with FolderStore(path) as store:
         yield FolderPlace(store, path, scratch)
 
 
-PLACES: dict[str, Callable[[Path], AbstractAsyncContextManager[Place]]] = {
+@asynccontextmanager
+async def smb(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
+    samba: PrivateSamba = request.getfixturevalue("samba")
+    path = samba.folder / secrets.token_hex(4)
+    path.mkdir(mode=0o755)
+    account = Account(samba.username, samba.password.encode)
+    url = f"smb://{samba.host}:{samba.port}/{samba.share}/{path.name}"
+    async with open_store(url, account=account) as store:
+        yield FolderPlace(store, path, samba.root)
+
+
+PLACES: dict[str, Callable[[pytest.FixtureRequest], AbstractAsyncContextManager[Place]]] = {
     "memory": memory,
     "folder": folder,
+    "smb": smb,
 }

@@ -14,7 +14,6 @@ from tests.contract.places import PLACES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
-    from pathlib import Path
 
     from centcert.stores import Store
     from tests.contract.places import Place
@@ -24,8 +23,8 @@ OTHER = "mail.contoso.example.pfx"
 
 
 @pytest.fixture(params=PLACES)
-async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
-    async with PLACES[request.param](tmp_path) as place:
+async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
+    async with PLACES[request.param](request) as place:
         yield place
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from centcert import smb3
-from centcert.errors import StoreError, StoreUnavailable
+from centcert.errors import StoreBusy, StoreError, StoreUnavailable
 from centcert.smb3 import Kind
 from centcert.stores.base import MAX_BLOB_BYTES
 from centcert.stores.events import SmbStep
@@ -32,6 +32,13 @@ DATA_LANES: Final = 2
 
 CROWDED: Final = 8
 """Calls under way on a connection before another one is opened."""
+
+MAX_IN_HAND: Final = 128
+"""Fetches handed to the connections at once: twice what a server is sent, so that none waits there
+until its deadline."""
+
+MAX_WAITING: Final = 4096
+"""Fetches that wait for their turn; above the number of handshakes a node has in waiting."""
 
 REST_S: Final = (1.0, 30.0)
 """The first and the longest rest of a server that failed."""
@@ -119,6 +126,8 @@ class FileServer:
         self._data = [self._lane("data") for _ in range(DATA_LANES)]
         self._control = self._lane("control")
         self._keeping = False
+        self._in_hand = asyncio.Semaphore(MAX_IN_HAND)
+        self._waiting = 0
 
     @property
     def standing(self) -> Standing:
@@ -147,23 +156,18 @@ class FileServer:
         Raises:
             FileTooLarge: more than ``MAX_BLOB_BYTES``; the client's own error.
             Held: a writer holds or changes it.
+            StoreBusy: too many wait already; raised at once.
             StoreError: there is no answer.
         """
-        timeout_s = self._timing.try_s
+        if self._waiting >= MAX_WAITING:
+            sentence = f"{self.scene.url} answers too slowly: {MAX_WAITING} requests wait already."
+            raise StoreBusy(str(self._location), sentence)
+        self._waiting += 1
         try:
-            return await self._run(
-                self._data_lane(),
-                lambda connection: connection.fetch(
-                    path, max_bytes=MAX_BLOB_BYTES, timeout_s=timeout_s
-                ),
-                path,
-            )
-        except smb3.InvalidPath:
-            return None
-        except smb3.StatusError as error:
-            if error.kind in {Kind.NOT_A_FILE, Kind.NAME_REFUSED}:
-                return None
-            raise self.scene.translate(error, path) from error
+            async with self._in_hand:
+                return await self._fetch(path)
+        finally:
+            self._waiting -= 1
 
     async def list(self) -> list[smb3.DirectoryEntry]:
         """List the folder, on the control connection."""
@@ -248,6 +252,23 @@ class FileServer:
         await asyncio.gather(*(lane.close() for lane in (*self._data, self._control)))
 
     # --- calls ------------------------------------------------------------------
+
+    async def _fetch(self, path: str) -> smb3.File | None:
+        timeout_s = self._timing.try_s
+        try:
+            return await self._run(
+                self._data_lane(),
+                lambda connection: connection.fetch(
+                    path, max_bytes=MAX_BLOB_BYTES, timeout_s=timeout_s
+                ),
+                path,
+            )
+        except smb3.InvalidPath:
+            return None
+        except smb3.StatusError as error:
+            if error.kind in {Kind.NOT_A_FILE, Kind.NAME_REFUSED}:
+                return None
+            raise self.scene.translate(error, path) from error
 
     async def _ask_about(self, path: str, call: Callable[[smb3.Connection], Awaitable[T]]) -> T:
         try:
