@@ -213,7 +213,10 @@ def _scheme(identifier: bytes) -> Iterator[str]:
 
 
 def _fields(body: bytes, *tags: bytes) -> list[bytes]:
-    """Split ``body`` into the contents of its elements, the first of which have ``tags``."""
+    """Split ``body`` into the contents of its elements, the first of which have ``tags``.
+
+    They may be fewer: whoever unpacks them finds out.
+    """
     found: list[bytes] = []
     at = 0
     while at < len(body):
@@ -230,8 +233,6 @@ def _fields(body: bytes, *tags: bytes) -> list[bytes]:
         if at > len(body):
             raise _NotDer
         found.append(body[start:at])
-    if len(found) < len(tags):
-        raise _NotDer
     return found
 
 

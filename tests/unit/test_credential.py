@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import itertools
 import re
 import subprocess
@@ -402,7 +403,8 @@ def test_a_pem_file_cut_within_a_block_is_damaged(authority: Authority) -> None:
         assert type(error) is BlobDamaged
         assert "cut off" in str(error)
     first = data.index(b"-----END")
-    assert type(refusal(data[: first - 40] + data[data.index(b"-----BEGIN", 1) :])) is BlobDamaged
+    error = refusal(data[: first - 40] + data[data.index(b"-----BEGIN", 1) :])
+    assert "cut off" in str(error)
 
 
 @pytest.mark.parametrize("label", ["CERTIFICATE", "PRIVATE KEY", "RSA PRIVATE KEY"])
@@ -513,7 +515,7 @@ def test_parts_make_an_equal_credential_but_another_one(authority: Authority) ->
     assert again.to_parts() == credential.to_parts()
     for name in ("key", "patterns", "not_before", "not_after", "fingerprint", "size"):
         assert getattr(again, name) == getattr(credential, name)
-    assert again != credential
+    assert dataclasses.replace(again) != again
     assert weakref.ref(again)() is again
 
 

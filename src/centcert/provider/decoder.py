@@ -99,11 +99,16 @@ class Decoder:
         await asyncio.gather(*(child.end() for child in self._children))
 
     async def __aenter__(self) -> Self:
+        starts = (child.start() for child in self._children)
         try:
-            await asyncio.gather(*(child.start() for child in self._children))
-        except BaseException:
+            outcomes = await asyncio.gather(*starts, return_exceptions=True)
+        except asyncio.CancelledError:
             await self.close()
             raise
+        failure = next(filter(None, outcomes), None)
+        if failure is not None:
+            await self.close()
+            raise failure
         self._workers = [
             asyncio.create_task(self._work(child), name="centcert decoder")
             for child in self._children

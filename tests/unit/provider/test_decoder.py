@@ -98,7 +98,7 @@ def children(parent: int | None = None) -> list[int]:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110  another process has no event to wait for
+        while not condition():
             await asyncio.sleep(0.01)
 
 
@@ -206,8 +206,12 @@ async def test_a_file_that_takes_too_long_is_given_up(slow_file: Blob, file: Blo
             await decoder.decode(slow_file, [PASSWORD])
         assert (await decoder.decode(file, [PASSWORD])).key == file.key
         after = children()
-    assert len(before) == len(after) == 1
-    assert before != after
+        assert len(before) == len(after) == 1
+        assert before != after
+        await stop(after[0])  # this one would not even end by its CPU limit
+        with pytest.raises(BlobTooCostly):
+            await decoder.decode(file, [PASSWORD])
+        assert (await decoder.decode(file, [PASSWORD])).key == file.key
 
 
 async def test_a_child_ends_by_itself_when_nobody_watches_its_deadline(slow_file: Blob) -> None:
@@ -281,6 +285,25 @@ async def test_a_child_that_does_not_start_is_said_so(
         assert (await decoder.decode(file, [PASSWORD])).key == file.key
 
 
+ONLY_ONE = """
+import os, sys
+os.mkdir(sys.argv[1])
+os.write(1, bytes(4))
+sys.stdin.buffer.read()
+"""
+
+
+async def test_no_child_stays_when_another_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("-c", ONLY_ONE, str(tmp_path / "started"), MODULE)  # its name, for children()
+    monkeypatch.setattr(module, "_COMMAND", command)
+    with pytest.raises(Overloaded, match="does not start"):
+        await Decoder(processes=3).__aenter__()
+    assert (tmp_path / "started").exists()
+    assert children() == []
+
+
 # --- callers that leave ---------------------------------------------------------------
 
 
@@ -296,6 +319,53 @@ async def test_a_cancelled_call_leaves_the_others_and_the_child_alone(file: Blob
         results = await asyncio.gather(*calls, return_exceptions=True)
         assert [isinstance(one, asyncio.CancelledError) for one in results] == [True, False] * 2
         assert children() == [pid]
+
+
+COUNTS = """
+import sys
+import msgspec
+from centcert.decoder_process import Refused, frame
+
+def say(message):
+    sys.stdout.buffer.write(frame(message))
+    sys.stdout.buffer.flush()
+
+say(b"")
+while header := sys.stdin.buffer.read(4):
+    sys.stdin.buffer.read(int.from_bytes(header))
+    with open(sys.argv[1], "a") as requests:
+        requests.write("x")
+    say(msgspec.msgpack.encode(Refused("KeyMissing", "counted")))
+"""
+
+
+async def test_a_blob_that_nobody_waits_for_is_not_decoded(
+    file: Blob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = tmp_path / "requests"
+    monkeypatch.setattr(module, "_COMMAND", ("-c", COUNTS, str(requests)))
+    async with Decoder() as decoder:
+        (pid,) = children()
+        await stop(pid)
+        calls = [asyncio.ensure_future(decoder.decode(file, [PASSWORD])) for _ in range(3)]
+        await asyncio.sleep(0.05)  # the first is under way
+        calls[1].cancel()
+        os.kill(pid, signal.SIGCONT)
+        results = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(one) for one in results] == [KeyMissing, asyncio.CancelledError, KeyMissing]
+    assert requests.read_text() == "xx"
+
+
+async def test_a_cancelled_start_leaves_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    never_ready = ("-c", "import time; time.sleep(1000)", MODULE)
+    monkeypatch.setattr(module, "_COMMAND", never_ready)
+    decoder = Decoder(processes=2)
+    start = asyncio.ensure_future(decoder.__aenter__())
+    await until(lambda: all(child._process for child in decoder._children))
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    assert children() == []
 
 
 async def test_close_ends_calls_and_children_also_a_stuck_one(file: Blob) -> None:
