@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 import uvloop
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, pkcs12
 
-from centcert import credential, pkcs12
+from centcert import credential
 from centcert.credential import decode
 from centcert.decoder_process import Decoded, Refused, Reply, Request, frame
 from centcert.errors import (
@@ -147,7 +147,7 @@ async def test_the_file_is_opened_in_another_process(
     def here(*_: object, **__: object) -> None:
         raise AssertionError("opened in this process")
 
-    monkeypatch.setattr(pkcs12.pkcs12, "load_pkcs12", here)
+    monkeypatch.setattr(pkcs12, "load_pkcs12", here)
     monkeypatch.setattr(credential, "decode", here)
     async with Decoder() as decoder:
         assert (await decoder.decode(file, [PASSWORD])).key == file.key
