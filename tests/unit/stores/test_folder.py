@@ -27,6 +27,7 @@ from centcert.errors import (
     StoreUnavailable,
 )
 from centcert.stores import Blob, Change, FolderStore, folder, posix
+from centcert.stores.inotify import Inotify
 from centcert.stores.posix import Directory, Unsettled
 
 if TYPE_CHECKING:
@@ -478,6 +479,8 @@ def test_a_file_changed_a_moment_ago_is_not_yet_read(
 
 def test_fewer_bytes_than_the_file_has_are_no_blob(path: Path, monkeypatch: pytest.MonkeyPatch):
     (path / KEY).write_bytes(b"here")
+    now_ns = (path / KEY).stat().st_ctime_ns + 1_000_000_000
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns)
     pieces = [b"he", b""]
     monkeypatch.setattr(os, "read", lambda *_: pieces.pop(0))
     with pytest.raises(Unsettled):
@@ -672,3 +675,30 @@ async def test_watches_leave_no_descriptor_open(store: FolderStore, path: Path):
         await store.fetch(KEY)
     await store.list()
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+async def test_a_watcher_that_is_busy_elsewhere_does_not_keep_the_loop_busy(
+    store: FolderStore, path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    inotify = Inotify()
+    monkeypatch.setattr(folder, "Inotify", lambda: inotify)
+    async with aclosing(store.watch()) as changes:
+        await anext(changes)
+        (path / KEY).touch()
+        await anext(changes)
+        (path / "unread.pfx").touch()
+        assert not asyncio.get_running_loop().remove_reader(inotify.fileno())
+
+
+async def test_a_watch_ends_as_soon_as_the_store_is_closed(
+    store: FolderStore, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(folder, "RECHECK_S", 3_600)
+    watch = store.watch()
+    await anext(watch)
+    waiting = asyncio.ensure_future(anext(watch))
+    await asyncio.sleep(0)
+    await store.close()
+    async with asyncio.timeout(20):
+        with pytest.raises(StoreUnavailable, match="was closed"):
+            await waiting
