@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from centcert.background import Background
 from centcert.frontend import FrontEnd
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from centcert.admin.settings import Settings
     from centcert.frontend.events import Event as FrontEndEvent
     from centcert.provider.events import Event as ProviderEvent
+    from centcert.stores.events import Event as StoreEvent
+
+    Event: TypeAlias = ProviderEvent | FrontEndEvent | StoreEvent
 
 
 class Node:
@@ -25,7 +28,7 @@ class Node:
 
     Args:
         settings: what to serve; see ``centcert.admin.settings``.
-        listener: is told every step of provider and front end; what it raises goes to the
+        listener: is told every step of store, provider and front end; what it raises goes to the
             event loop's exception handler.
 
     Raises:
@@ -36,7 +39,7 @@ class Node:
     def __init__(
         self,
         settings: Settings,
-        listener: Callable[[ProviderEvent | FrontEndEvent], None] | None = None,
+        listener: Callable[[Event], None] | None = None,
     ) -> None:
         self._settings = settings
         self._listener = None if listener is None else _contained(listener)
@@ -95,9 +98,15 @@ class Node:
             self._source = source
 
     async def _open_source(self, settings: Settings) -> tuple[AsyncExitStack, Provider]:
-        settings.key_passwords()  # a secret that cannot be read is told now, not at the first visit
+        account = settings.store.account()
+        # A secret that cannot be read is told now, not at the first visit.
+        settings.key_passwords()
+        if account is not None and account.password is not None:
+            account.password()
         async with AsyncExitStack() as stack:
-            store = await stack.enter_async_context(open_store(settings.store.url))
+            store = await stack.enter_async_context(
+                open_store(settings.store.url, account=account, listener=self._listener)
+            )
             provider = Provider(
                 store,
                 passwords=settings.key_passwords,
@@ -113,11 +122,11 @@ class Node:
 
 
 def _contained(
-    listener: Callable[[ProviderEvent | FrontEndEvent], None],
-) -> Callable[[ProviderEvent | FrontEndEvent], None]:
+    listener: Callable[[Event], None],
+) -> Callable[[Event], None]:
     """Keep a listener's fault from ending what it listens to."""
 
-    def listen(event: ProviderEvent | FrontEndEvent) -> None:
+    def listen(event: Event) -> None:
         try:
             listener(event)
         except Exception as error:  # noqa: BLE001  a user's hook

@@ -20,6 +20,7 @@ from centcert.errors import CentcertError, SettingsError
 from centcert.frontend import Backend, Limits, Listener, Site, TcpAddress
 from centcert.names import HostName
 from centcert.provider import CacheLimits
+from centcert.stores import Account
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,6 +37,9 @@ class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[store]``: where the certificates live and how long an answer holds."""
 
     url: str
+    username: str | None = None
+    password_file: Path | None = None
+    keytab: Path | None = None
     key_password_files: tuple[Path, ...] = ()
     refresh: Duration = Duration(300)
     absent: Duration = Duration(10)
@@ -44,6 +48,23 @@ class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         _more_than_none(refresh=self.refresh)
+        is_share = self.url.startswith("smb://")
+        secrets = [file for file in (self.password_file, self.keytab) if file is not None]
+        if is_share and (not self.username or len(secrets) != 1):
+            raise ValueError(
+                "A share needs an account: username, and either password_file or keytab"
+            )
+        if not is_share and (self.username is not None or secrets):
+            raise ValueError("username, password_file and keytab are for a share, smb://server/share")
+
+    def account(self) -> Account | None:
+        """Return who reads the store; its password is read from its file at each use."""
+        file = self.password_file
+        if self.username is None:
+            return None
+        return Account(
+            self.username, None if file is None else lambda: read_secret(file), self.keytab
+        )
 
 
 class SiteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

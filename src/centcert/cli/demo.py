@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import tempfile
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 from rich.console import Console
 from rich.markup import escape
 
@@ -19,7 +20,9 @@ from centcert.cli.loop import run
 from centcert.cli.timeline import Recorder, timeline
 from centcert.demo.backend import backend
 from centcert.demo.farm import BANK, BOOKS, LEGACY, SHOP, TENANTS, DemoSite, Farm
+from centcert.demo.samba import PrivateSamba, SambaFailed
 from centcert.demo.visitor import Visit, visit
+from centcert.errors import SettingsError
 from centcert.frontend import TcpAddress
 from centcert.names import HostName
 from centcert.node import Node
@@ -37,21 +40,22 @@ REPLACED_WITHIN_S = 10.0
 @click.command()
 @click.option("--tour", is_flag=True, help="End after the tour; exit code 0 if all went well.")
 @click.option("--listen", default="127.0.0.1:0", show_default=True, metavar="ADDR")
-def demo(*, tour: bool, listen: str) -> None:
+@click.option("--smb", is_flag=True, help="Put the store on a private Samba and read it by SMB.")
+def demo(*, tour: bool, listen: str, smb: bool) -> None:
     """Show the whole of it: a CA, a store of sites, a backend and the front end.
 
     Everything lies in a temporary folder and is gone afterwards. A visitor goes on a tour
     and each of its handshakes is printed step by step; then the front end goes on serving,
     unless --tour ends it.
     """
-    if not run(_demo(listen, Console(highlight=False), go_on=not tour)):
+    if not run(_demo(listen, Console(highlight=False), smb=smb, go_on=not tour)):
         raise click.exceptions.Exit(1)
 
 
-async def _demo(listen: str, console: Console, *, go_on: bool) -> bool:
+async def _demo(listen: str, console: Console, *, smb: bool, go_on: bool) -> bool:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with _running(TcpAddress.parse(listen)) as show:
+    async with _running(TcpAddress.parse(listen), smb=smb) as show:
         show.console = console
         well = await _tour(show)
         if go_on:
@@ -63,6 +67,7 @@ async def _demo(listen: str, console: Console, *, go_on: bool) -> bool:
 @dataclass(slots=True)
 class _Show:
     farm: Farm
+    store_url: str
     address: tuple[str, int]
     recorder: Recorder
     refreshed: asyncio.Event
@@ -70,7 +75,7 @@ class _Show:
 
 
 @asynccontextmanager
-async def _running(address: TcpAddress) -> AsyncIterator[_Show]:
+async def _running(address: TcpAddress, *, smb: bool) -> AsyncIterator[_Show]:
     with tempfile.TemporaryDirectory(prefix="centcert-demo-") as folder:
         home = Path(folder)
         farm = await asyncio.to_thread(Farm, home)
@@ -82,12 +87,36 @@ async def _running(address: TcpAddress) -> AsyncIterator[_Show]:
                 refreshed.set()
 
         socket = home / "backend.sock"
-        settings = Settings(
-            store=StoreSettings(url=str(farm.store), key_password_files=(farm.password_file,)),
-            listen=(ListenSettings(str(address), f"unix:{socket}", proxy_protocol=True),),
-        )
-        async with backend(socket), Node(settings, listener) as node:
-            yield _Show(farm, node.addresses[0], recorder, refreshed, Console())
+        async with AsyncExitStack() as stack:
+            store = StoreSettings(url=str(farm.store), key_password_files=(farm.password_file,))
+            if smb:
+                store = await asyncio.to_thread(_share, farm, home, store, stack)
+            listen = ListenSettings(str(address), f"unix:{socket}", proxy_protocol=True)
+            await stack.enter_async_context(backend(socket))
+            node = await stack.enter_async_context(Node(Settings(store, (listen,)), listener))
+            yield _Show(farm, store.url, node.addresses[0], recorder, refreshed, Console())
+
+
+def _share(farm: Farm, home: Path, local: StoreSettings, stack: AsyncExitStack) -> StoreSettings:
+    """Put the farm's store on a private Samba; return the settings to read it with."""
+    root = home / "samba"
+    root.mkdir()
+    home.chmod(0o711)  # Samba's account must come through
+    try:
+        samba = PrivateSamba(root, folder=farm.store)
+        samba.start()
+    except SambaFailed as error:
+        raise SettingsError(f"--smb: {error}") from error
+    stack.callback(samba.stop)
+    password_file = home / "account-password"
+    password_file.touch(mode=0o600)
+    password_file.write_text(samba.password)
+    return msgspec.structs.replace(
+        local,
+        url=f"smb://{samba.host}:{samba.port}/{samba.share}",
+        username=samba.username,
+        password_file=password_file,
+    )
 
 
 # --- the tour ------------------------------------------------------------------
@@ -96,7 +125,7 @@ async def _running(address: TcpAddress) -> AsyncIterator[_Show]:
 async def _tour(show: _Show) -> bool:
     show.console.print(
         f"\n[bold]A front end that holds no certificate[/] listens on"
-        f" {show.address[0]}:{show.address[1]}; its store is {show.farm.store}.\n"
+        f" {show.address[0]}:{show.address[1]}; its store is {show.store_url}.\n"
     )
     steps = [
         await _visit(show, "First visit: the file is fetched during the handshake", SHOP),

@@ -10,30 +10,34 @@ import time
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import click
 
 from centcert.frontend.events import BackendFailed, Full, HandshakeRefused
 from centcert.provider.events import Kept, Recalled, Refreshed, Unusable, WatchFailed, Withdrawn
+from centcert.stores.events import Weakness, WeaknessGone
 
 if TYPE_CHECKING:
     import asyncio
 
     from centcert.frontend.events import Event as FrontEndEvent
     from centcert.provider.events import Event as ProviderEvent
+    from centcert.stores.events import Event as StoreEvent
+
+    Event: TypeAlias = StoreEvent | ProviderEvent | FrontEndEvent
 
 LINES_A_SECOND: Final = 20
 
 
 class Journal:
-    """Listens to provider and front end; writes to standard error."""
+    """Listens to store, provider and front end; writes to standard error."""
 
     def __init__(self) -> None:
         self._second = 0
         self._lines = 0
 
-    def __call__(self, event: ProviderEvent | FrontEndEvent) -> None:
+    def __call__(self, event: Event) -> None:
         """Write the event's line, if it has one and the second's share is not used up."""
         line = sentence(event)
         if line is not None:
@@ -67,7 +71,7 @@ def say(line: str) -> None:
         click.echo(line, err=True)
 
 
-def sentence(event: ProviderEvent | FrontEndEvent) -> str | None:  # noqa: PLR0911  one for each
+def sentence(event: Event) -> str | None:  # noqa: C901, PLR0911  one for each
     """Put an event into words; ``None``: nobody needs to read it."""
     match event:
         case HandshakeRefused(client=client, asked=asked, error=error):
@@ -87,6 +91,10 @@ def sentence(event: ProviderEvent | FrontEndEvent) -> str | None:  # noqa: PLR09
             return f"renewed {name} from {key}"
         case WatchFailed(error=error):
             return f"changes of the store cannot be seen: {error}"
+        case Weakness(code=code, sentence=sentence):
+            return f"warning, {code}: {sentence}"
+        case WeaknessGone(code=code, subject=subject):
+            return f"no longer {code}: {subject}"
         case Full(client=client):
             return f"turned away {client}: as many clients are connected as may be"
         case _:

@@ -32,7 +32,22 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     help="The settings file. Otherwise CENTCERT_CONFIG, /etc/centcert/centcert.toml, or"
     " centcert/centcert.toml in your configuration folder, if there is one.",
 )
-@click.option("--store", "store_url", metavar="URL", help="Where the certificates are: a folder.")
+@click.option(
+    "--store",
+    "store_url",
+    metavar="URL",
+    help="Where the certificates are: a folder, or smb://server[:port][,server…]/share[/folder].",
+)
+@click.option("--username", "store_username", metavar="NAME", help="Who reads the share.")
+@click.option(
+    "--password-file",
+    "store_password_file",
+    type=_FILE,
+    help="A file (mode 0600) with that account's password.",
+)
+@click.option(
+    "--keytab", "store_keytab", type=_FILE, help="Or its Kerberos key; then NAME is user@REALM."
+)
 @click.option(
     "--key-password-file",
     "store_key_password_files",

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
+from rich.markup import escape
 from rich.table import Table
 
 from centcert.frontend import events as front_end
 from centcert.provider import events as provider
+from centcert.stores.events import SmbStep
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    Event = provider.Event | front_end.Event
+    from centcert import smb3
+    from centcert.stores import events as store
+
+    Event: TypeAlias = store.Event | provider.Event | front_end.Event
 
 
 class Recorder:
-    """Listens to provider and front end and stamps each event with the time."""
+    """Listens to store, provider and front end and stamps each event with the time."""
 
     def __init__(self) -> None:
         self._events: list[tuple[float, Event]] = []
@@ -52,6 +57,9 @@ def _step(event: Event) -> tuple[str, str] | None:  # noqa: C901, PLR0911, PLR09
     match event:
         case front_end.HelloRead(name=name, size=size):
             return "client hello", f"{size} bytes, asks for {name}"
+        case SmbStep(purpose="data", step=step):
+            what = _smb(step)
+            return None if what is None else ("smb", what)
         case provider.Hit(key=key, stale=stale):
             return "look-up", f"{key} is in memory" + (", stale: refreshed behind" if stale else "")
         case provider.Asked():
@@ -79,6 +87,29 @@ def _step(event: Event) -> tuple[str, str] | None:  # noqa: C901, PLR0911, PLR09
             return "done", ", ".join(fact for fact in (version, group, cipher) if fact)
         case front_end.HandshakeRefused(error=error):
             return "refused", f"alert {error.alert.name.lower()} ({error.alert:d})\n{error}"
+        case _:
+            return None
+
+
+def _smb(step: smb3.Event) -> str | None:  # noqa: PLR0911  one for each
+    """Put a step of the connection to a file server into words."""
+    from centcert import smb3  # noqa: PLC0415  who has a step has it; others need not wait for it
+
+    match step:
+        case smb3.Connected(address=address, duration_s=duration_s):
+            return f"connected to {address}  {_took(duration_s)}"
+        case smb3.ProtocolAgreed(dialect=dialect, cipher=cipher, duration_s=duration_s):
+            return f"SMB {dialect}, {cipher.replace('_', '-')}  {_took(duration_s)}"
+        case smb3.SessionSetUp(duration_s=duration_s):
+            return f"account and server proven, sealed  {_took(duration_s)}"
+        case smb3.TreeConnected(share=share, duration_s=duration_s):
+            return f"share {escape(share)} open  {_took(duration_s)}"
+        case smb3.OperationEnded(operation="fetch", path=path, outcome=outcome, size=size):
+            came = f": {outcome}" if size is None else ""
+            took = _took(step.duration_s)
+            return f"{escape(path)} in one frame each way{escape(came)}  {took}"
+        case smb3.Closed(reason=reason):
+            return escape(reason)
         case _:
             return None
 

@@ -46,9 +46,14 @@ REST_S: Final = (1.0, 30.0)
 RECHECK_S: Final = 5.0
 """How often a watch looks whether its server is still the one that is read from."""
 
-SETTLED_TICKS: Final = 50_000_000
-"""Five seconds in steps of 100 ns: the server's clock is known only as it was at the connect, and
-may run that much slower than ours until the connection is recycled."""
+SETTLED_S: Final = 0.05
+"""How old a change must be at least; the clocks of file systems tick every 4 to 16 ms."""
+
+DRIFT: Final = 0.001
+"""How much slower than ours the server's clock may run; one that is being set right runs up to
+0.0005 slower (adjtimex(2))."""
+
+_TICK_S: Final = 1e-7  # of a FILETIME
 
 
 class Unwatchable(Exception):
@@ -239,13 +244,14 @@ class FileServer:
     def is_settled(self, info: smb3.FileInfo) -> bool:
         """Say whether a later change of the file must show in its times.
 
-        A clock of a file system ticks every 4 to 16 ms, and two changes within a tick
-        look alike. So a change has to be older than that, by the server's clock.
+        Two changes within a tick of the file system's clock look alike. So this one has
+        to be older than that, by the server's clock, which is known as it was at the
+        connect. A server that does not tell it has no settled files.
         """
         server_time, then = self._clock
-        elapsed = (asyncio.get_running_loop().time() - then) * 10_000_000
-        age = server_time + elapsed - max(info.changed, info.written)
-        return server_time != 0 and age >= SETTLED_TICKS
+        elapsed_s = asyncio.get_running_loop().time() - then
+        age_s = (server_time - max(info.changed, info.written)) * _TICK_S + elapsed_s
+        return server_time != 0 and age_s >= SETTLED_S + DRIFT * elapsed_s
 
     async def close(self) -> None:
         """Close the connections."""

@@ -85,7 +85,7 @@ class SmbStore(Store):
         return self._inspection.weaknesses
 
     async def fetch(self, key: str) -> Blob | None:
-        """See ``Store.fetch``. A file changed in the last seconds is read twice, 50 ms apart."""
+        """See ``Store.fetch``. A file that changed just now is read again 50 ms later."""
         if not is_bare(key) or "\\" in key:
             return None
         self._check_open()
