@@ -247,9 +247,10 @@ def replies_in(packet: bytes) -> list[Reply]:
         if protocol != PROTOCOL_ID or structure_size != HEADER_BYTES or not flags & REPLY:
             raise ProtocolViolation("The server sent something that is not an SMB 2 reply.")
         end = start + next_command if next_command else len(packet)
-        # Each message of a chain begins on an 8-byte boundary (3.2.4.1.4).
-        if end > len(packet) or (next_command and (next_command < HEADER_BYTES or end % 8)):
-            raise ProtocolViolation("The server sent a chain of replies that leaves its frame.")
+        # Each message of a chain begins on an 8-byte boundary (3.2.4.1.4). One that
+        # leaves the frame is found where the next header would be.
+        if next_command and (next_command < HEADER_BYTES or end % 8):
+            raise ProtocolViolation("The server sent a chain of replies that overlap.")
         async_id = 0
         if flags & ASYNC:
             async_id, tree_id = tree_id << 32 | reserved, 0

@@ -117,6 +117,7 @@ def test_a_server_that_offers_less_is_refused(server: Server):
         pytest.param(Server(max_size=65_535), id="small"),
         pytest.param(Server(contexts=[preauth()] * 17), id="many contexts"),
         pytest.param(Server(contexts=[preauth(), context(2, b"\x01")]), id="short context"),
+        pytest.param(Server(contexts=[preauth(), GCM, b"\x05\0\x05\0\0\0\0\0abcd"]), id="cut"),
     ],
 )
 def test_a_malformed_answer_is_refused(server: Server):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -71,11 +73,16 @@ def test_a_gmac_is_bound_to_the_message_id_and_the_direction():
     request[16] = 0x08
     other = bytearray(SIGNED_BY_WINDOWS)
     other[24] ^= 1
+    sent = bytes(request[:48]) + bytes(16) + bytes(request[64:])
     zeroed = SIGNED_BY_WINDOWS[:48] + bytes(16) + SIGNED_BY_WINDOWS[64:]
     nonce = zeroed[24:32] + b"\x01\0\0\0"
+    nonce_of_a_request = zeroed[24:32] + bytes(4)
 
     assert signature(SIGNED_BY_WINDOWS, KEY, Signing.AES_GMAC) == AESGCM(KEY).encrypt(
         nonce, b"", zeroed
+    )
+    assert signature(request, KEY, Signing.AES_GMAC) == AESGCM(KEY).encrypt(
+        nonce_of_a_request, b"", sent
     )
     assert (
         len({signature(m, KEY, Signing.AES_GMAC) for m in (SIGNED_BY_WINDOWS, request, other)}) == 3
@@ -132,9 +139,23 @@ def test_any_flipped_bit_is_noticed():
             opener.open(edited)
 
 
+def sealed_with(flags: int = 1, size: int = len(MESSAGE), session_id: int = SESSION_ID) -> bytes:
+    """A frame that is authentic, whatever its header says."""
+    additional = struct.pack("<16sIHHQ", b"n" * 12, size, 0, flags, session_id)
+    sealed = AESGCM(KEY).encrypt(b"n" * 12, MESSAGE, additional)
+    return b"\xfdSMB" + sealed[-16:] + additional + sealed[:-16]
+
+
+def test_what_is_put_together_by_hand_is_opened():
+    assert Opener(KEY, SESSION_ID).open(sealed_with()) == MESSAGE  # else the next is for nothing
+
+
 @pytest.mark.parametrize(
     "frame",
     [
+        pytest.param(sealed_with(flags=0), id="not marked as sealed"),
+        pytest.param(sealed_with(size=len(MESSAGE) - 1), id="of another size"),
+        pytest.param(sealed_with(session_id=0), id="of no session"),
         pytest.param(MESSAGE, id="plain"),
         pytest.param(b"\xffSMB" + bytes(200), id="SMB 1"),
         pytest.param(b"\xfcSMB" + bytes(200), id="compressed"),

@@ -96,7 +96,7 @@ GOOD = message(5, 1)
         pytest.param(edited(GOOD, 20, b"\x40"), id="chain into a cut header"),
         pytest.param(edited(GOOD, 20, b"\xff\xff\xff\xff"), id="chain beyond the frame"),
         pytest.param(chain(message(5, 1), message(6, 2))[:-20], id="cut chain"),
-        pytest.param(edited(message(5, 1, bytes(72)), 20, b"\x41"), id="odd chain"),
+        pytest.param(edited(GOOD, 20, b"\x49") + b"\0" + message(6, 2), id="odd chain"),
     ],
 )
 def test_what_is_no_reply_is_refused(packet: bytes):
