@@ -128,7 +128,7 @@ def lock(args: Sequence[str]) -> int:
     install("dev")
     options = ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-annotate"]
     options += ["--no-emit-index-url", "--no-emit-find-links"]  # they work wherever PyPI is had
-    options += ["--quiet", "--custom-compile-command", "./dev lock"]
+    options += ["--quiet", "--system-certs", "--custom-compile-command", "./dev lock"]
     # One resolution, so that what runs is what was tested.
     groups = {
         "dev": ["dev", "--extra", "asgi"],
@@ -136,8 +136,7 @@ def lock(args: Sequence[str]) -> int:
     }
     for kind, group in groups.items():
         output = ["pyproject.toml", "--output-file", str(LOCKS[kind]), "--group", *group]
-        command = [str(PYTHON), "-m", "uv", "pip", "compile", *output, *options, *args]
-        subprocess.run(command, cwd=ROOT, check=True)
+        call([str(PYTHON), "-m", "uv", "pip", "compile", *output, *options, *args], ROOT)
     return 0
 
 
@@ -263,9 +262,9 @@ def replace_by(*arguments: str) -> NoReturn:
     os.execv(PYTHON, [str(PYTHON), *arguments])
 
 
-def call(command: Sequence[str]) -> None:
+def call(command: Sequence[str], folder: Path | None = None) -> None:
     """Run a step; end this program if it fails, as the step has said why."""
-    if subprocess.call(command, stdin=subprocess.DEVNULL) != 0:
+    if subprocess.call(command, stdin=subprocess.DEVNULL, cwd=folder) != 0:
         say(f"this failed: {' '.join(command)}")
         sys.exit(1)
 
