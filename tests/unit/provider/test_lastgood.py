@@ -1,0 +1,794 @@
+"""Last-good copies: what is kept, sealed, bounded, lost and told."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from centcert.credential import Credential, decode
+from centcert.errors import SettingsError
+from centcert.names import HostName
+from centcert.provider import lastgood
+from centcert.provider.copies import MAX_NAMES_A_SHEET, Copies
+from centcert.provider.lastgood import Fault, LastGood
+from centcert.testing import Authority, ManualClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from centcert.testing import KeyType
+
+AUTHORITY = Authority()
+KEY = bytes(range(32))
+URL = "smb://files/certificates"
+A, B, C = (HostName.parse(f"{label}.example") for label in "abc")
+
+
+def credential(*names: str, key: str | None = None, key_type: KeyType = "ec-p256") -> Credential:
+    blob = AUTHORITY.issue(*names, key_type=key_type).pem()
+    return decode(blob, key=key or f"{names[0]}.pem", passwords=())
+
+
+ONE, OTHER, WILDCARD = credential("a.example"), credential("a.example"), credential("*.example")
+
+
+class Rig:
+    """A folder, a clock, and what was told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clock = ManualClock()
+        self.faults: list[Fault] = []
+
+    def open(self, *keys: bytes, url: str = URL, **settings: Any) -> LastGood:
+        return LastGood(
+            self.folder,
+            keys or (KEY,),
+            store_url=url,
+            listener=self.faults.append,
+            clock=self.clock,
+            **settings,
+        )
+
+    def codes(self) -> list[str]:
+        return [fault.code if fault.sentence else f"-{fault.code}" for fault in self.faults]
+
+    def sheets(self) -> list[Path]:
+        return sorted(path for path in self.folder.iterdir() if "-" not in path.name)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path / "copies")
+
+
+async def served(copies: LastGood, name: HostName) -> bytes | None:
+    copy = await copies.recall(name)
+    return None if copy is None else copy.credential.fingerprint
+
+
+def refuse_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let starts open every sheet, as after a crash."""
+
+    async def write_no_index(_self: LastGood) -> None:
+        pass
+
+    monkeypatch.setattr(LastGood, "_write_index", write_no_index)
+
+
+@pytest.fixture(params=["with an index", "without"])
+def _index(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "without":
+        refuse_index(monkeypatch)
+
+
+# --- keeping and recalling ----------------------------------------------------------
+
+
+@pytest.mark.usefixtures("_index")
+@pytest.mark.parametrize("key_type", ["ec-p256", "ec-p384", "rsa-2048", "ed25519"])
+async def test_what_was_served_outlives_a_restart(rig: Rig, key_type: KeyType):
+    kept = credential("a.example", key="a.example.pfx", key_type=key_type)
+    async with rig.open() as copies:
+        assert not copies.has(A)
+        assert await copies.recall(A) is None
+        copies.keep(A, "v1", kept)
+        assert copies.has(A)
+        await copies.flush()
+    async with rig.open() as copies:
+        assert copies.has(A)
+        assert not copies.has(B)
+        copy = await copies.recall(A)
+        assert copy is not None
+        assert copy.version == "v1"
+        assert copy.credential.to_parts() == kept.to_parts()
+        assert copy.credential.not_after == kept.not_after
+        assert await copies.recall(B) is None
+    assert rig.faults == []
+
+
+async def test_closing_writes_what_is_pending(rig: Rig):
+    async with rig.open() as copies:
+        copies.keep(A, "v1", ONE)
+    async with rig.open() as copies:
+        assert await served(copies, A) == ONE.fingerprint
+
+
+async def test_what_is_pending_is_recalled_from_memory(rig: Rig):
+    async with rig.open() as copies:
+        copies.keep(A, "v1", ONE)
+        copy = await copies.recall(A)
+        assert copy is not None
+        assert copy.credential is ONE
+        copies.forget(A)
+        assert not copies.has(A)
+        assert await copies.recall(A) is None
+
+
+async def test_it_is_written_without_being_asked_to(rig: Rig):
+    async with rig.open() as copies:
+        copies.keep(A, "v1", ONE)
+        async with asyncio.timeout(20):
+            while not rig.sheets():
+                await asyncio.sleep(0.001)
+
+
+@pytest.mark.usefixtures("_index")
+async def test_a_new_version_replaces_the_old(rig: Rig):
+    async with rig.open() as copies:
+        copies.keep(A, "v1", ONE)
+        await copies.flush()
+        copies.keep(A, "v2", OTHER)
+        await copies.flush()
+        assert await served(copies, A) == OTHER.fingerprint
+        assert len(rig.sheets()) == 1
+    async with rig.open() as copies:
+        assert await served(copies, A) == OTHER.fingerprint
+
+
+async def test_what_is_kept_already_is_not_written_again(rig: Rig):
+    async with rig.open() as copies:
+        copies.keep(A, "v1", ONE)
+        await copies.flush()
+        (before,) = [path.stat() for path in rig.sheets()]
+        copies.keep(A, "v1", ONE)
+        await copies.flush()
+        (after,) = [path.stat() for path in rig.sheets()]
+        assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+
+@pytest.mark.usefixtures("_index")
+async def test_a_withdrawn_name_is_forgotten_for_good(rig: Rig):
+    async with rig.open() as copies:
+        for name in (A, B):
+            copies.keep(name, "v1", WILDCARD)
+        await copies.flush()
+        copies.forget(A)
+        await copies.flush()
+        assert not copies.has(A)
+    async with rig.open() as copies:
+        assert not copies.has(A)
+        assert await served(copies, B) == WILDCARD.fingerprint
+        copies.forget(B)
+        await copies.flush()
+        assert rig.sheets() == []
+    async with rig.open() as copies:
+        assert not copies.has(B)
+
+
+@pytest.mark.usefixtures("_index")
+async def test_the_names_of_a_wildcard_share_few_files(rig: Rig):
+    names = [HostName.parse(f"host-{number}.example") for number in range(1000)]
+    async with rig.open() as copies:
+        for name in names[:600]:
+            copies.keep(name, "v1", WILDCARD)
+        await copies.flush()
+        for name in names[600:]:
+            copies.keep(name, "v1", WILDCARD)
+        await copies.flush()
+        assert len(rig.sheets()) == -(-1000 // MAX_NAMES_A_SHEET)
+    async with rig.open() as copies:
+        assert all(copies.has(name) for name in names)
+        assert await served(copies, names[0]) == await served(copies, names[-1])
+        for name in names:
+            copies.keep(name, "v2", OTHER_WILDCARD)
+        await copies.flush()
+        assert len(rig.sheets()) == -(-1000 // MAX_NAMES_A_SHEET)
+        assert await served(copies, names[500]) == OTHER_WILDCARD.fingerprint
+    assert rig.faults == []
+
+
+OTHER_WILDCARD = credential("*.example")
+
+
+async def test_a_name_moves_between_its_own_file_and_the_wildcards(rig: Rig):
+    async with rig.open() as copies:
+        copies.keep(A, "v1", WILDCARD)
+        copies.keep(B, "v1", WILDCARD)
+        await copies.flush()
+        copies.keep(A, "v1", ONE)
+        await copies.flush()
+    async with rig.open() as copies:
+        assert await served(copies, A) == ONE.fingerprint
+        assert await served(copies, B) == WILDCARD.fingerprint
+
+
+async def test_only_a_certificate_for_the_name_is_recalled(rig: Rig):
+    async with rig.open() as copies:
+        copies.keep(B, "v1", ONE)
+        assert await copies.recall(B) is None
+        await copies.flush()
+        assert await copies.recall(B) is None
+
+
+async def test_an_expired_copy_is_ignored_and_told_once(rig: Rig):
+    async with rig.open() as copies:
+        copies.keep(A, "v1", ONE)
+        await copies.flush()
+        rig.clock.advance(ONE.not_after - rig.clock.wall())
+        assert await served(copies, A) == ONE.fingerprint, "it is valid to its last second"
+        rig.clock.advance(1)
+        assert await copies.recall(A) is None
+        assert await copies.recall(A) is None
+        assert rig.codes() == ["copy-expired"]
+        assert rig.faults[0].subject == "a.example.pem"
+        rig.clock.advance(-1)  # a clock that was wrong must not have cost the copy
+        assert await served(copies, A) == ONE.fingerprint
+
+
+async def test_a_name_withdrawn_while_it_is_read_is_not_served(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    begun, go_on = threading.Event(), threading.Event()
+    read = Copies.read
+
+    def slow(copies: Copies, file_name: str) -> object:
+        begun.set()
+        go_on.wait()
+        return read(copies, file_name)
+
+    async with rig.open() as copies:
+        copies.keep(A, "v1", ONE)
+        await copies.flush()
+        monkeypatch.setattr(Copies, "read", slow)
+        recall = asyncio.ensure_future(copies.recall(A))
+        while not begun.is_set():
+            await asyncio.sleep(0)
+        copies.forget(A)
+        go_on.set()
+        assert await recall is None
+
+
+async def test_a_disk_that_hangs_keeps_no_handshake_waiting(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    go_on = threading.Event()
+    monkeypatch.setattr(lastgood, "RECALL_S", 0.01)
+    async with rig.open() as copies:
+        copies.keep(A, "v1", ONE)
+        await copies.flush()
+        monkeypatch.setattr(Copies, "read", lambda *_: go_on.wait())
+        assert await copies.recall(A) is None
+        assert rig.codes() == ["copies-unread"]
+        go_on.set()
+        monkeypatch.undo()
+        async with asyncio.timeout(20):
+            while await copies.recall(A) is None:
+                await asyncio.sleep(0.001)
+        assert rig.codes() == ["copies-unread", "-copies-unread"]
+
+
+# --- what is on the disk ------------------------------------------------------------
+
+
+async def test_no_key_no_name_and_no_url_is_on_the_disk_in_clear(rig: Rig):
+    kept = [credential(f"{kind}.example", key_type=kind) for kind in ("ec-p256", "rsa-2048")]
+    async with rig.open() as copies:
+        for one in kept:
+            copies.keep(HostName.parse(one.patterns[0]), "v1", one)
+        await copies.flush()
+    data = b"".join(path.read_bytes() for path in rig.folder.iterdir())
+    assert len(rig.sheets()) == 2
+    assert len(data) > 2000
+    for one in kept:
+        for wanted in (*forms(one), one.patterns[0].encode(), b"files/certificates", KEY):
+            assert wanted not in data
+        assert one.patterns[0] not in str(list(rig.folder.iterdir()))
+    assert "PRIVATE" not in repr(copies) + repr(copies.__dict__)
+
+
+def forms(one: Credential) -> list[bytes]:
+    key = one.private_key
+    der = [
+        key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()),
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+    ]
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return [*der, key.private_numbers().private_value.to_bytes(32)]
+    assert isinstance(key, rsa.RSAPrivateKey)
+    numbers = key.private_numbers()
+    return [*der, numbers.p.to_bytes(128), numbers.q.to_bytes(128), numbers.d.to_bytes(256)[8:]]
+
+
+async def test_folder_and_files_are_the_accounts_alone(rig: Rig):
+    async with rig.open() as copies:
+        copies.keep(A, "v1", ONE)
+    assert rig.folder.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in rig.folder.iterdir()} == {0o600}
+
+
+async def test_a_folder_open_to_others_is_refused(rig: Rig):
+    rig.folder.mkdir()
+    rig.folder.chmod(0o750)
+    with pytest.raises(SettingsError, match="chmod 700"):
+        await rig.open().__aenter__()
+
+
+async def test_the_same_credential_is_never_sealed_alike(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    refuse_index(monkeypatch)
+    seen = set()
+    for _ in range(3):
+        async with rig.open() as copies:
+            copies.keep(A, "v1", ONE)
+            await copies.flush()
+            (sheet,) = rig.sheets()
+            seen.add(sheet.read_bytes()[-64:])
+            copies.forget(A)
+    assert len(seen) == 3
+
+
+# --- damage and strangers -----------------------------------------------------------
+
+
+async def test_a_copy_of_another_store_is_ignored_and_stays(rig: Rig):
+    async with rig.open(url="smb://files/old") as copies:
+        copies.keep(A, "v1", ONE)
+        copies.keep(B, "v1", WILDCARD)
+    async with rig.open() as copies:
+        assert not copies.has(A)
+        assert await copies.recall(A) is None
+        assert rig.codes() == ["copies-foreign"]
+        assert "2 copies" in str(rig.faults[0].sentence)
+    async with rig.open(url="smb://files/old") as copies:
+        assert await served(copies, A) == ONE.fingerprint
+
+
+async def test_the_old_key_opens_and_the_new_one_seals(rig: Rig):
+    new = secrets.token_bytes(32)
+    async with rig.open(KEY) as copies:
+        copies.keep(A, "v1", ONE)
+        copies.keep(B, "v1", WILDCARD)
+        copies.keep(C, "v1", WILDCARD)
+    async with rig.open(new, KEY) as copies:
+        assert await served(copies, A) == ONE.fingerprint
+        copies.keep(A, "v1", ONE)
+        copies.forget(C)
+        await copies.flush()
+        assert await served(copies, A) == ONE.fingerprint
+    assert rig.faults == []
+    async with rig.open(new) as copies:
+        assert await served(copies, A) == ONE.fingerprint
+        assert await served(copies, B) == WILDCARD.fingerprint, "its sheet was written anew"
+        assert not copies.has(C)
+    rig.faults.clear()
+    async with rig.open(KEY) as copies:
+        assert not copies.has(A)
+        assert rig.codes() == ["copies-foreign"]
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "link", "folder", "fifo"])
+async def test_damage_at_a_start_is_told_and_removed(
+    rig: Rig, damage: str, monkeypatch: pytest.MonkeyPatch
+):
+    refuse_index(monkeypatch)
+    async with rig.open() as copies:
+        copies.keep(A, "v1", ONE)
+        copies.keep(B, "v1", WILDCARD)
+        await copies.flush()
+        file_name = copies._catalogue.home[A]
+    harm(rig.folder / file_name, damage)
+    async with rig.open() as copies:
+        assert not copies.has(A)
+        assert await served(copies, B) == WILDCARD.fingerprint
+        assert rig.codes()[0] == "copy-damaged"
+        assert rig.faults[0].subject == str(rig.folder / file_name)
+        if damage != "folder":
+            assert len(rig.sheets()) == 1
+            copies.keep(A, "v1", ONE)
+            await copies.flush()
+            assert await served(copies, A) == ONE.fingerprint
+
+
+def harm(path: Path, damage: str) -> None:
+    data = path.read_bytes()
+    path.unlink()
+    if damage == "flip":
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    elif damage == "cut":
+        path.write_bytes(data[:-1])
+    elif damage == "empty":
+        path.touch()
+    elif damage == "folder":
+        path.mkdir()
+    elif damage == "fifo":
+        os.mkfifo(path)
+    else:
+        kept = path.parent.with_name("elsewhere")
+        kept.write_bytes(data)
+        path.symlink_to(kept)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
+async def test_damage_while_running_is_told_once_and_kept_anew(rig: Rig, damage: str):
+    async with rig.open() as copies:
+        copies.keep(A, "v1", ONE)
+        await copies.flush()
+        (sheet,) = rig.sheets()
+        if damage == "gone":
+            sheet.unlink()
+        else:
+            harm(sheet, damage)
+        assert await copies.recall(A) is None
+        assert await copies.recall(A) is None
+        assert not copies.has(A)
+        assert rig.codes() == ["copy-damaged"]
+        await copies.flush()
+        assert rig.sheets() == []
+        copies.keep(A, "v1", ONE)
+        await copies.flush()
+        assert await served(copies, A) == ONE.fingerprint
+
+
+async def test_a_damaged_index_costs_nothing_but_time(rig: Rig):
+    async with rig.open() as copies:
+        copies.keep(A, "v1", ONE)
+    harm(rig.folder / "index-0", "flip")
+    async with rig.open() as copies:
+        assert await served(copies, A) == ONE.fingerprint
+        assert rig.codes() == ["copy-damaged"]
+
+
+async def test_an_old_index_is_believed_in_nothing_that_changed(rig: Rig):
+    async with rig.open() as copies:
+        copies.keep(A, "v1", WILDCARD)
+        copies.keep(B, "v1", WILDCARD)
+    old = (rig.folder / "index-0").read_bytes()
+    async with rig.open() as copies:
+        copies.forget(A)
+        copies.keep(C, "v1", WILDCARD)
+    (rig.folder / "index-0").write_bytes(old)
+    async with rig.open() as copies:
+        assert not copies.has(A)
+        assert copies.has(B)
+        assert copies.has(C)
+
+
+async def test_the_index_spares_opening_the_sheets(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    names = [HostName.parse(f"host-{number}.example") for number in range(50)]
+    monkeypatch.setattr(lastgood, "PIECE_NAMES", 10)
+    async with rig.open() as copies:
+        for name in names:
+            copies.keep(name, "v1", credential_of(name))
+    read: list[str] = []
+    original = Copies._read
+
+    def count(copies: Copies, file_name: str) -> object:
+        read.append(file_name)
+        return original(copies, file_name)
+
+    monkeypatch.setattr(Copies, "_read", count)
+    async with rig.open() as copies:
+        assert all(copies.has(name) for name in names)
+        assert read
+        assert all(file_name.startswith("index-") for file_name in read)
+        for name in names[5:]:
+            copies.forget(name)
+    assert sorted(p.name for p in rig.folder.iterdir() if "-" in p.name) == ["index-0"]
+
+
+def credential_of(name: HostName) -> Credential:
+    return Credential.from_parts(
+        type(ONE.to_parts())(f"{name}.pem", *list(parts_without_key(WILDCARD)))
+    )
+
+
+def parts_without_key(one: Credential) -> tuple[Any, ...]:
+    parts = one.to_parts()
+    return parts.certificate, parts.issuers, parts.patterns, parts.private_key
+
+
+async def test_of_two_sheets_with_one_name_the_later_is_right(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    refuse_index(monkeypatch)
+    async with rig.open() as copies:
+        copies.keep(A, "v1", ONE)
+        await copies.flush()
+        (sheet,) = rig.sheets()
+        old = sheet.read_bytes()
+        copies.keep(A, "v2", OTHER)
+    sheet.write_bytes(old)  # a crash before it was removed
+    async with rig.open() as copies:
+        assert await served(copies, A) == OTHER.fingerprint
+        copies.keep(B, "v1", WILDCARD)
+        await copies.flush()
+        assert not sheet.exists()
+
+
+# --- bounds and times ---------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("_index")
+async def test_names_unused_for_longest_make_room(rig: Rig):
+    names = [HostName.parse(f"host-{number}.example") for number in range(20)]
+    async with rig.open(max_names=10) as copies:
+        for name in names:
+            rig.clock.advance(1)
+            copies.keep(name, "v1", credential_of(name))
+            await copies.flush()
+            copies.used(names[0])
+        kept = {name for name in names if copies.has(name)}
+        assert kept == {names[0], *names[11:]}
+        assert len(rig.sheets()) == 10
+    async with rig.open() as copies:
+        assert {name for name in names if copies.has(name)} == kept
+
+
+async def test_the_disk_is_bounded(rig: Rig):
+    names = [HostName.parse(f"host-{number}.example") for number in range(20)]
+    async with rig.open(max_bytes=10 * 4096) as copies:
+        for name in names:
+            copies.keep(name, "v1", credential_of(name))
+        await copies.flush()
+        assert [copies.has(name) for name in names] == [False] * 10 + [True] * 10
+        assert len(rig.sheets()) == 10
+
+
+async def test_strangers_go_before_any_name(rig: Rig):
+    async with rig.open(url="smb://files/old") as copies:
+        for name in (A, B):
+            copies.keep(name, "v1", credential_of(name))
+        await copies.flush()
+    async with rig.open(max_bytes=4096) as copies:
+        copies.keep(C, "v1", WILDCARD)
+        await copies.flush()
+        assert copies.has(C)
+        assert len(rig.sheets()) == 1
+
+
+async def test_the_names_of_the_last_hours_are_listed_newest_first(rig: Rig):
+    began = rig.clock.wall()
+    async with rig.open() as copies:
+        for name in (A, B, C):
+            copies.keep(name, "v1", WILDCARD)
+        await copies.flush()
+        for name in (B, A, C, B):
+            rig.clock.advance(100)
+            copies.used(name)
+        copies.used(HostName.parse("stranger.example"))
+    async with rig.open() as copies:
+        assert copies.recently_used(0) == [B, C, A]
+        assert copies.recently_used(began + 250) == [B, C]
+        assert all(isinstance(name, HostName) for name in copies.recently_used(0))
+
+
+async def test_what_waits_for_the_disk_is_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lastgood, "MAX_PENDING", 2)
+    async with rig.open() as copies:
+        for name in (A, B, C):
+            copies.keep(name, "v1", WILDCARD)
+        assert [copies.has(name) for name in (A, B, C)] == [False, True, True]
+        await copies.flush()
+        assert rig.codes() == ["copies-dropped", "-copies-dropped"]
+
+
+# --- a disk that fails --------------------------------------------------------------
+
+CALLS = ("open", "write", "fsync", "fstat", "rename")
+
+
+@pytest.mark.parametrize("number", range(1, 4))
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_failure_at_any_call_leaves_the_old_or_the_new(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+):
+    refuse_index(monkeypatch)
+    async with rig.open() as copies:
+        copies.keep(A, "v1", ONE)
+        copies.keep(B, "v1", WILDCARD)
+        copies.keep(C, "v1", WILDCARD)
+        await copies.flush()
+        copies.keep(A, "v2", OTHER)
+        copies.forget(B)
+        with monkeypatch.context() as patch:
+            failed = fail_at(patch, call, number)
+            await copies.flush()
+        told = ["copies-unwritten"] if failed else []
+        assert rig.codes() == told
+        assert await served(copies, A) == OTHER.fingerprint
+        assert not copies.has(B)
+        seen_by_another = Rig(rig.folder)
+        async with seen_by_another.open() as other:  # as after a crash at this point
+            assert await served(other, A) in {ONE.fingerprint, OTHER.fingerprint}
+            assert await served(other, B) in {WILDCARD.fingerprint, None}
+            assert await served(other, C) == WILDCARD.fingerprint
+        assert seen_by_another.codes() == ["copies-elsewhere"]
+        await copies.flush()
+        assert rig.codes() == told + [f"-{code}" for code in told]
+        assert len(rig.sheets()) == 2
+    async with rig.open() as copies:
+        assert await served(copies, A) == OTHER.fingerprint
+        assert not copies.has(B)
+        assert await served(copies, C) == WILDCARD.fingerprint
+
+
+def fail_at(patch: pytest.MonkeyPatch, call: str, number: int) -> list[int]:
+    """Let the ``number``th ``call`` of a writing thread fail, and all after it."""
+    count, failed = 0, list[int]()
+    original: Callable[..., Any] = getattr(os, call)
+
+    def fail(*args: Any, **options: Any) -> Any:
+        nonlocal count
+        if threading.current_thread().name != "centcert copies writer":
+            return original(*args, **options)
+        count += 1
+        if count >= number:
+            failed.append(count)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return original(*args, **options)
+
+    patch.setattr(os, call, fail)
+    return failed
+
+
+async def test_a_failure_after_the_rename_does_not_bring_a_withdrawn_name_back(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    refuse_index(monkeypatch)
+    async with rig.open() as copies:
+        copies.keep(A, "v1", ONE)
+        with monkeypatch.context() as patch:
+            fail_at(patch, "fsync", 2)  # the folder's
+            await copies.flush()
+        assert len(rig.sheets()) == 1, "the test must hit the moment after the rename"
+        copies.forget(A)
+    async with rig.open() as copies:
+        assert not copies.has(A)
+
+
+async def test_a_full_disk_is_tried_again_by_itself(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lastgood, "RETRY_S", 0.01)
+    async with rig.open() as copies:
+        with monkeypatch.context() as patch:
+            fail_at(patch, "write", 1)
+            copies.keep(A, "v1", ONE)
+            await copies.flush()
+            assert rig.codes() == ["copies-unwritten"]
+            assert "No space left" in str(rig.faults[0].sentence)
+            assert await served(copies, A) == ONE.fingerprint
+        async with asyncio.timeout(20):
+            while not rig.sheets():
+                await asyncio.sleep(0.001)
+        await copies.flush()
+        assert rig.codes() == ["copies-unwritten", "-copies-unwritten"]
+
+
+async def test_a_worn_out_sheet_does_not_keep_the_others_from_being_written(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(_copies: Copies, _file_name: str) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    async with rig.open() as copies:
+        for name in (A, B):
+            copies.keep(name, "v1", WILDCARD)
+        await copies.flush()
+        with monkeypatch.context() as patch:
+            patch.setattr(Copies, "read", fail)
+            copies.forget(A)
+            await copies.flush()
+        assert not copies.has(B)
+        copies.keep(C, "v1", WILDCARD)
+        await copies.flush()
+        assert len(rig.sheets()) == 1
+        assert rig.codes() == ["copy-damaged"]
+
+
+async def test_a_folder_that_cannot_be_made_is_told_and_tried_again(rig: Rig):
+    rig.folder.parent.joinpath("copies").write_text("a file")
+    async with rig.open() as copies:
+        assert rig.codes() == ["copies-unwritten"]
+        copies.keep(A, "v1", ONE)
+        assert await served(copies, A) == ONE.fingerprint
+        rig.folder.unlink()
+        await copies.flush()
+        assert rig.codes() == ["copies-unwritten", "-copies-unwritten"]
+        assert len(rig.sheets()) == 1
+
+
+# --- several processes --------------------------------------------------------------
+
+
+async def test_one_process_writes_and_another_takes_over(rig: Rig):
+    first, second = rig.open(), rig.open()
+    await first.__aenter__()
+    first.keep(A, "v1", ONE)
+    await first.flush()
+    async with second:
+        assert rig.codes() == ["copies-elsewhere"]
+        assert await served(second, A) == ONE.fingerprint
+        second.keep(B, "v1", WILDCARD)
+        await second.flush()
+        assert len(rig.sheets()) == 1
+        first.keep(C, "v1", WILDCARD)
+        await first.__aexit__(None, None, None)
+        await second.flush()
+        assert rig.codes() == ["copies-elsewhere", "-copies-elsewhere"]
+        assert [second.has(name) for name in (A, B, C)] == [True, True, True]
+    async with rig.open() as copies:
+        assert [copies.has(name) for name in (A, B, C)] == [True, True, True]
+
+
+KEEPER = """
+    import asyncio, sys
+    from pathlib import Path
+    from centcert.credential import decode
+    from centcert.names import HostName
+    from centcert.provider.lastgood import LastGood
+    from centcert.testing import Authority
+
+    async def main():
+        authority = Authority()
+        made = [decode(authority.issue("*.example").pem(), key="_.example.pem", passwords=())
+                for _ in range(4)]
+        folder = Path(sys.argv[1])
+        faults = []
+        async with LastGood(folder, [bytes(range(32))], store_url="x", listener=faults.append) as c:
+            print("ready", faults, flush=True)
+            for turn in range(10**9):
+                for number in range(30):
+                    name = HostName.parse(f"host-{number}.example")
+                    if (turn + number) % 7 == 0:
+                        c.forget(name)
+                    else:
+                        c.keep(name, f"v{(turn + number) % 4}", made[(turn + number) % 4])
+                    if number % 5 == 0:
+                        await c.flush()
+                if turn % 3 == 0:
+                    await c._write_index()
+
+    asyncio.run(main())
+"""
+
+
+async def test_a_killed_process_leaves_whole_files(rig: Rig):
+    rig.folder.mkdir(mode=0o700)
+    names = [HostName.parse(f"host-{number}.example") for number in range(30)]
+    for turn in range(8):
+        command = [sys.executable, "-c", textwrap.dedent(KEEPER), str(rig.folder)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as keeper:
+            assert keeper.stdout is not None
+            assert keeper.stdout.readline() == "ready []\n"
+            async with asyncio.timeout(20):
+                while len(list(rig.folder.iterdir())) < 3:
+                    await asyncio.sleep(0.001)
+            await asyncio.sleep(0.013 * turn)  # so that each is killed elsewhere
+            keeper.send_signal(signal.SIGKILL)
+        async with rig.open(url="x") as copies:
+            for name in names:
+                assert (await copies.recall(name) is not None) is copies.has(name)
+        assert rig.faults == []
+        assert not [path for path in rig.folder.iterdir() if path.suffix == ".unfinished"]
