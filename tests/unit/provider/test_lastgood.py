@@ -53,14 +53,17 @@ class Rig:
         self.clock = ManualClock()
         self.faults: list[Fault] = []
 
-    def open(self, *keys: bytes, url: str = URL, **settings: Any) -> LastGood:
+    def open(
+        self, *keys: bytes, url: str = URL, max_bytes: int = 1024**3, max_names: int = 1000
+    ) -> LastGood:
         return LastGood(
             self.folder,
             keys or (KEY,),
             store_url=url,
             listener=self.faults.append,
             clock=self.clock,
-            **settings,
+            max_bytes=max_bytes,
+            max_names=max_names,
         )
 
     def codes(self) -> list[str]:
@@ -638,9 +641,9 @@ async def test_a_failure_at_any_call_leaves_the_old_or_the_new(
 def fail_at(patch: pytest.MonkeyPatch, call: str, number: int) -> list[int]:
     """Let the ``number``th ``call`` of a writing thread fail, and all after it."""
     count, failed = 0, list[int]()
-    original: Callable[..., Any] = getattr(os, call)
+    original: Callable[..., object] = getattr(os, call)
 
-    def fail(*args: Any, **options: Any) -> Any:
+    def fail(*args: object, **options: object) -> object:
         nonlocal count
         if threading.current_thread().name != "centcert copies writer":
             return original(*args, **options)
