@@ -74,7 +74,7 @@ class PrivateSamba:
         share: the share to read from.
         publish_share: the share to write to.
         username: the account.
-        password: its password, made at random.
+        password: its password.
         folder: what both shares show; readable by the account.
     """
 
@@ -87,6 +87,7 @@ class PrivateSamba:
         root: Path,
         *,
         folder: Path | None = None,
+        password: str | None = None,
         global_options: Mapping[str, str] | None = None,
         share_options: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
@@ -96,6 +97,7 @@ class PrivateSamba:
         Args:
             root: an empty folder with a short path that the account can pass through.
             folder: what to show; else a new one below ``root``.
+            password: the account's; else made at random.
             global_options: smb.conf's, over the defaults.
             share_options: of both shares, over the defaults.
             environment: variables for smbd, over this process's own.
@@ -113,7 +115,7 @@ class PrivateSamba:
         # as root that is the one with no rights, else there is only one's own.
         account = pwd.getpwnam("nobody") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
         self.username = account.pw_name
-        self.password = secrets.token_urlsafe(18)
+        self.password = password or secrets.token_urlsafe(18)
         self._process: subprocess.Popen[bytes] | None = None
         self._environment = {**os.environ, "PATH": _program_path(), **(environment or {})}
         for name in _FOLDERS:
@@ -129,7 +131,7 @@ class PrivateSamba:
         self.folder = folder
         self._configuration = root / "smb.conf"
         self._configuration.write_text(self._smb_conf(global_options or {}, share_options or {}))
-        self._add_account()
+        self._set_password()
 
     # --- running ----------------------------------------------------------------
 
@@ -205,6 +207,11 @@ class PrivateSamba:
     ) -> None:
         self.stop()
 
+    def change_password(self, password: str) -> None:
+        """Give the account another password; sessions that are set up stay."""
+        self.password = password
+        self._set_password()
+
     # --- how it is set up -------------------------------------------------------
 
     def _smb_conf(self, global_options: Mapping[str, str], share_options: Mapping[str, str]) -> str:
@@ -239,7 +246,8 @@ class PrivateSamba:
             lines += [f"  {option} = {value}" for option, value in options.items()]
         return "\n".join(lines) + "\n"
 
-    def _add_account(self) -> None:
+    def _set_password(self) -> None:
+        """Add the account, or change its password."""
         # Twice, on standard input: pdbedit asks to have it repeated.
         try:
             subprocess.run(  # noqa: S603  a program of the system
