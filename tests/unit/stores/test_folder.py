@@ -367,7 +367,7 @@ async def test_a_folder_that_may_not_be_entered(nobodys: FolderStore, path: Path
 
 async def test_a_folder_that_may_be_entered_but_not_listed(nobodys: FolderStore, path: Path):
     (path / KEY).write_bytes(b"here")
-    path.chmod(0o711)
+    path.chmod(0o311)
     assert await data_of(nobodys, KEY) == b"here"
     with pytest.raises(StoreDenied):
         await nobodys.list()
