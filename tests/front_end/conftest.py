@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from centcert.frontend.events import Event as FrontEndEvent
-    from centcert.provider.events import Event as ProviderEvent
-
+    Event = object
     Serve = Callable[..., AbstractAsyncContextManager["Running"]]
     Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
     Backend = Callable[[Handler], Awaitable[str]]
@@ -44,10 +42,10 @@ class Heard:
     """The events of a node, and a way to wait for them."""
 
     def __init__(self) -> None:
-        self.events: list[ProviderEvent | FrontEndEvent] = []
+        self.events: list[Event] = []
         self._more = asyncio.Event()
 
-    def __call__(self, event: ProviderEvent | FrontEndEvent) -> None:
+    def __call__(self, event: Event) -> None:
         self.events.append(event)
         self._more.set()
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from tests.front_end.conftest import echo
 from tests.visitor import NAME, Cut, Visitor, reset
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.front_end.conftest import Backend, Serve
@@ -134,33 +136,44 @@ async def test_a_backend_that_said_all_still_hears(serve: Serve, backend: Backen
         visitor.leave()
 
 
-async def test_a_backend_that_speaks_first(serve: Serve, backend: Backend):
-    """Guards: under uvloop the first words came before the relay had begun, and were lost."""
+@contextlib.contextmanager
+def hasty(act: Callable[[socket.socket], None]) -> Iterator[str]:
+    """Yield the address of a backend that acts as it accepts, not when the node's loop has time."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as thread:
 
-    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"220 ready\r\n")
-        writer.write_eof()
-        await reader.read()
-        writer.close()
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    act(listener.accept()[0])
 
-    async with serve(await backend(handler)) as running:
-        for _ in range(20):
-            visitor = await Visitor.arrive(running.address)
-            assert await visitor.receive_all() == b"220 ready\r\n"
-            visitor.leave()
+        thread.submit(accept)
+        try:
+            yield "{}:{}".format(*listener.getsockname())
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
 
 
-async def test_a_backend_that_resets_as_soon_as_it_accepts(serve: Serve):
+async def test_a_backend_that_speaks_as_it_accepts(serve: Serve):
+    """Guards: under uvloop the first words can come before the task that connects goes on."""
+
+    def speak(accepted: socket.socket) -> None:
+        with accepted:
+            accepted.sendall(b"220 ready\r\n")
+
+    with hasty(speak) as to:
+        async with serve(to) as running:
+            for _ in range(50):
+                visitor = await Visitor.arrive(running.address)
+                assert await visitor.receive_all() == b"220 ready\r\n"
+                visitor.leave()
+
+
+async def test_a_backend_that_resets_as_it_accepts(serve: Serve):
     """Guards: the relay began on a lost connection and the error ended the node."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setblocking(False)
-        async with serve("{}:{}".format(*listener.getsockname())) as running:
-            for _ in range(20):
-                visitor = await Visitor.connect(running.address)
-                handshake = asyncio.ensure_future(visitor.handshake())
-                accepted, _ = await asyncio.get_running_loop().sock_accept(listener)
-                reset(accepted)
-                await handshake
+    with hasty(reset) as to:
+        async with serve(to) as running:
+            for _ in range(50):
+                visitor = await Visitor.arrive(running.address)
                 with pytest.raises((Cut, ConnectionError)):
                     await visitor.receive()
                 visitor.leave()
@@ -249,7 +262,7 @@ async def test_a_backend_that_does_not_exist(serve: Serve, to: str):
 
 
 @contextlib.contextmanager
-def full_backlog():  # type: ignore[no-untyped-def]
+def full_backlog() -> Iterator[str]:
     """Yield the address of a listener that lets further connections wait for ever."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())

@@ -284,7 +284,7 @@ def _more_than_none(**times: Duration) -> None:
 def _each_once(setting: str, values: list[str]) -> None:
     for value, times in Counter(values).items():
         if times > 1:
-            raise ValueError(f"{value} stands {times} times in {setting}: once is enough")
+            raise ValueError(f"{value!r} stands {times} times in {setting}: once is enough")
 
 
 def _pattern(text: str) -> str:
@@ -328,5 +328,4 @@ def _sentence(problem: str) -> str:
     for pattern, words in _REWORDED:
         what = pattern.sub(words, what)
     what = what if what.endswith((".", ")")) else what + "."
-    # msgspec does not say which of a list it is; the value in the sentence does.
-    return f"{where.replace('[...]', '')}: {what}" if where else what[0].upper() + what[1:]
+    return f"{where}: {what}" if where else what[0].upper() + what[1:]
