@@ -76,6 +76,9 @@ class Catalogue:
         if held is not None:
             self.sheets[file_name] = held
             self.size += held.size
+        # Meanwhile a name may have left, which the file lists all the same.
+        if held is None or len(self.names_of(file_name)) == len(held.names):
+            self.unclean.pop(file_name, None)
 
     def _leave(self, name: str, file_name: str | None = None) -> None:
         earlier = self.home.pop(name, None)

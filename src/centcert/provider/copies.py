@@ -37,6 +37,9 @@ MAX_NAMES_A_SHEET: Final = 128
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 """No file of ours is nearly as large: a sheet at most 0.4 MB, a piece of the index 2 MB."""
 
+UNREADABLE: Final = {errno.ENOENT, errno.EIO, errno.EACCES, errno.EPERM}
+"""The fault is the file's own; after any other it may be read later."""
+
 _SHEET: Final = re.compile(r"[0-9a-f]{32}")
 _INDEX: Final = re.compile(r"index-[0-9]{1,6}")
 _UNFINISHED: Final = ".unfinished"
@@ -212,6 +215,8 @@ class Copies:
         except FileNotFoundError:  # another process, the writing one, has removed it
             pass
         except OSError as error:
+            if error.errno not in UNREADABLE:
+                raise
             found.unread = error
 
     def _read_index(self, pieces: Iterable[str], found: Found) -> dict[str, Indexed]:

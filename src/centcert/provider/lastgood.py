@@ -8,7 +8,6 @@ is noted in memory and written behind, and a disk that fails is told of and trie
 from __future__ import annotations
 
 import asyncio
-import errno
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +22,15 @@ from centcert.errors import BadBlob, SettingsError
 from centcert.names import HostName
 from centcert.provider.catalogue import Catalogue
 from centcert.provider.clock import Clock, SystemClock
-from centcert.provider.copies import MAX_NAMES_A_SHEET, Copies, Found, Held, Indexed, Sheet
+from centcert.provider.copies import (
+    MAX_NAMES_A_SHEET,
+    UNREADABLE,
+    Copies,
+    Found,
+    Held,
+    Indexed,
+    Sheet,
+)
 from centcert.provider.seal import Damaged, Foreign, Seals
 from centcert.stores.threads import Closed, Full, Late, Threads
 
@@ -39,6 +46,9 @@ RECALL_S: Final = 5.0
 
 WRITE_S: Final = 60.0
 """No write takes this long; one that does is told of, and no other begins before its end."""
+
+CLOSE_S: Final = 10.0
+"""What is not on the disk by then is left, as a node that ends must end."""
 
 LOAD_S: Final = 600.0
 """So long a start waits for its folder: 200,000 sheets without an index, on a slow disk."""
@@ -99,7 +109,7 @@ class LastGood:
         store_url: whose copies these are; those of another store are not opened.
         listener: is told what is wrong; must not block or raise.
         max_bytes: on the disk. The names whose last use is longest ago go first.
-        max_names: likewise; each takes 0.2 to 0.4 KB of memory.
+        max_names: likewise; each takes 0.4 KB of memory, less if it shares its credential.
         clock: where times come from.
         load_issuer: see ``Credential.from_parts``.
 
@@ -127,6 +137,7 @@ class LastGood:
         self._clock = clock or SystemClock()
         self._load_issuer = load_issuer
         self._copies: Copies | None = None
+        self._loaded = False
         self._writing = False  # whether this process is the one that writes
         self._catalogue = Catalogue()
         self._pending: dict[HostName, Copy | None] = {}
@@ -292,7 +303,8 @@ class LastGood:
             self._changed.clear()
             await self.flush()
             if clock() >= index_at:
-                await self._write_index()
+                with suppress(_Failed):
+                    await self._write_index()
                 index_at = clock() + INDEX_S
             if self._behind:
                 await asyncio.sleep(RETRY_S)
@@ -345,13 +357,13 @@ class LastGood:
 
         self._catalogue.serial = serial = self._catalogue.serial + 1
         self._catalogue.unclean[file_name] = None  # until it is known which of the two is there
-        self._catalogue.replace(file_name, await self._run(write))
-        del self._catalogue.unclean[file_name]
+        held = await self._run(write)
         now = self._clock.wall()
         for name in names:
             self._catalogue.settle(str(name), file_name)
             self._catalogue.use(str(name), now)
             del self._settling[name]
+        self._catalogue.replace(file_name, held)
         self._told.discard(("copy-expired", key))
         self._indexed = False
 
@@ -372,7 +384,6 @@ class LastGood:
             if held is None:
                 await self._run(partial(_remove, file_name))
             catalogue.replace(file_name, held)
-            del catalogue.unclean[file_name]
             self._indexed = False
 
     async def _make_room(self) -> None:
@@ -400,16 +411,14 @@ class LastGood:
                 piece.append(Indexed(file_name, held.stamp, held.serial, held.names, times))
                 count += len(times)
                 if count >= PIECE_NAMES:
-                    with suppress(_Failed):
-                        await self._run(partial(_write_piece, number, piece))
+                    await self._run(partial(_write_piece, number, piece))
                     number, piece, count = number + 1, [], 0
-            with suppress(_Failed):
-                await self._run(partial(_write_piece, number, piece))
-                await self._run(partial(_end_index, number + 1))
+            await self._run(partial(_write_piece, number, piece))
+            await self._run(partial(_end_index, number + 1))
 
     async def _finish(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(WRITE_S):
+        with suppress(TimeoutError, _Failed):
+            async with asyncio.timeout(CLOSE_S):
                 await self.flush()
                 await self._write_index()
         if self._writing:
@@ -422,11 +431,10 @@ class LastGood:
         """Open the folder and become the one who writes, as far as that is not so already."""
         if self._writing:
             return
-        first = self._copies is None
         if self._copies is None:
             self._copies = await self._call(partial(Copies, self._folder, self._seals))
-        self._writing = await self._run(Copies.lock)
-        if self._writing:
+        writing = await self._call(self._copies.lock)
+        if writing:
             self._over("copies-elsewhere")
         else:
             self._tell(
@@ -435,16 +443,17 @@ class LastGood:
                 f"Another process keeps last-good copies in {self._folder}: this one only reads"
                 " them until that one ends.",
             )
-        if first or self._writing:
-            await self._load()
+        if writing or not self._loaded:
+            await self._load(self._copies, clean=writing)
+        # Not before: who writes without having seen what is there would overwrite it.
+        self._loaded, self._writing = True, writing
 
-    async def _load(self) -> None:
-        def load(copies: Copies) -> tuple[Found, Catalogue]:
-            found = copies.load(clean=writing)
+    async def _load(self, copies: Copies, *, clean: bool) -> None:
+        def load() -> tuple[Found, Catalogue]:
+            found = copies.load(clean=clean)
             return found, Catalogue.arrange(found)
 
-        writing = self._writing
-        found, self._catalogue = await self._run(load, deadline_s=LOAD_S)
+        found, self._catalogue = await self._call(load, LOAD_S)
         self._indexed = False
         for file_name in found.damaged:
             self._tell_damaged(file_name)
@@ -459,11 +468,11 @@ class LastGood:
                 " another key: they are not used; give the old key too, or remove them.",
             )
 
-    async def _run(self, call: Callable[[Copies], T], *, deadline_s: float = WRITE_S) -> T:
+    async def _run(self, call: Callable[[Copies], T]) -> T:
         copies = self._copies
         if copies is None:
             raise _Failed
-        return await self._call(partial(call, copies), deadline_s)
+        return await self._call(partial(call, copies))
 
     async def _call(self, call: Callable[[], T], deadline_s: float = WRITE_S) -> T:
         deadline = asyncio.get_running_loop().time() + deadline_s
@@ -512,7 +521,7 @@ def _rewrite(file_name: str, names: tuple[str, ...], serial: int, copies: Copies
     except (Damaged, Foreign):
         return None
     except OSError as error:
-        if error.errno not in {errno.ENOENT, errno.EIO}:  # of a disk that is worn out
+        if error.errno not in UNREADABLE:
             raise
         return None
     return copies.write(file_name, Sheet(serial, sheet.version, names, sheet.parts))

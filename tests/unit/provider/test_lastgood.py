@@ -21,7 +21,7 @@ from centcert.credential import Credential, decode
 from centcert.errors import SettingsError
 from centcert.names import HostName
 from centcert.provider import lastgood
-from centcert.provider.copies import MAX_NAMES_A_SHEET, Copies
+from centcert.provider.copies import MAX_NAMES_A_SHEET, Copies, Held, Sheet
 from centcert.provider.lastgood import Fault, LastGood
 from centcert.testing import Authority, ManualClock
 
@@ -619,6 +619,7 @@ async def test_a_failure_at_any_call_leaves_the_old_or_the_new(
         with monkeypatch.context() as patch:
             failed = fail_at(patch, call, number)
             await copies.flush()
+        assert not list(rig.folder.glob("*.unfinished")), "it takes the room that is missing"
         told = ["copies-unwritten"] if failed else []
         assert rig.codes() == told
         assert await served(copies, A) == OTHER.fingerprint
@@ -720,6 +721,79 @@ async def test_a_folder_that_cannot_be_made_is_told_and_tried_again(rig: Rig):
         await copies.flush()
         assert rig.codes() == ["copies-unwritten", "-copies-unwritten"]
         assert len(rig.sheets()) == 1
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO])
+async def test_what_cannot_be_seen_is_not_overwritten(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, number: int
+):
+    async with rig.open() as copies:
+        copies.keep(A, "v1", WILDCARD)
+
+    def fail(_copies: Copies, *, clean: bool) -> None:
+        raise OSError(number, f"No listing, {clean=}")
+
+    copies = rig.open()
+    with monkeypatch.context() as patch:
+        patch.setattr(Copies, "load", fail)
+        await copies.__aenter__()
+        copies.keep(B, "v1", WILDCARD)
+        await copies.flush()
+        assert rig.codes() == ["copies-unwritten"]
+    await copies.flush()
+    assert [copies.has(name) for name in (A, B)] == [True, True]
+    await copies.__aexit__(None, None, None)
+    async with rig.open() as copies:
+        assert [copies.has(name) for name in (A, B)] == [True, True]
+        assert rig.codes() == ["copies-unwritten", "-copies-unwritten"]
+
+
+async def test_too_many_open_files_at_a_start_cost_no_copy(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    refuse_index(monkeypatch)
+    async with rig.open() as copies:
+        copies.keep(A, "v1", WILDCARD)
+
+    def fail(_copies: Copies, _file_name: str) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    copies = rig.open()
+    with monkeypatch.context() as patch:
+        patch.setattr(Copies, "_read", fail)
+        await copies.__aenter__()
+        copies.keep(B, "v1", WILDCARD)
+        await copies.flush()
+    await copies.__aexit__(None, None, None)
+    async with rig.open() as copies:
+        assert [copies.has(name) for name in (A, B)] == [True, True]
+
+
+async def test_a_name_lost_while_its_sheet_is_written_does_not_come_back(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    refuse_index(monkeypatch)
+    write = Copies.write
+    async with rig.open() as copies:
+        copies.keep(A, "v1", WILDCARD)
+        await copies.flush()
+        file_name = copies._catalogue.home[A]
+
+        def write_and_lose(it: Copies, file: str, sheet: Sheet) -> Held:
+            if not rig.faults:
+                loop.call_soon_threadsafe(copies._lose, file_name)
+            return write(it, file, sheet)
+
+        loop = asyncio.get_running_loop()
+        with monkeypatch.context() as patch:
+            patch.setattr(Copies, "write", write_and_lose)
+            copies.keep(B, "v1", WILDCARD)
+            await copies.flush()
+        lost = not copies.has(A)
+    async with rig.open() as copies:
+        assert lost
+        assert not copies.has(A)
+        assert copies.has(B)
 
 
 # --- several processes --------------------------------------------------------------
