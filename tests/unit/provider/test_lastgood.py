@@ -252,27 +252,75 @@ async def test_an_expired_copy_is_ignored_and_told_once(rig: Rig):
         assert await served(copies, A) == ONE.fingerprint
 
 
+class SlowRead:
+    """Lets each read of a sheet wait, before or after it, until it may go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, after: bool) -> None:
+        self.go_on = threading.Event()
+        self._begun = threading.Event()
+        self._after = after
+        self._read = Copies.read
+
+        def read(copies: Copies, file_name: str) -> Sheet:
+            return self.read(copies, file_name)
+
+        monkeypatch.setattr(Copies, "read", read)
+
+    def read(self, copies: Copies, file_name: str) -> Sheet:
+        sheet = self._read(copies, file_name) if self._after else None
+        self._begun.set()
+        self.go_on.wait()
+        return sheet or self._read(copies, file_name)
+
+    async def until_begun(self) -> None:
+        async with asyncio.timeout(20):
+            while not self._begun.is_set():
+                await asyncio.sleep(0.001)
+
+
 async def test_a_name_withdrawn_while_it_is_read_is_not_served(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ):
-    begun, go_on = threading.Event(), threading.Event()
-    read = Copies.read
-
-    def slow(copies: Copies, file_name: str) -> object:
-        begun.set()
-        go_on.wait()
-        return read(copies, file_name)
-
     async with rig.open() as copies:
         copies.keep(A, "v1", ONE)
         await copies.flush()
-        monkeypatch.setattr(Copies, "read", slow)
+        slow = SlowRead(monkeypatch, after=True)
         recall = asyncio.ensure_future(copies.recall(A))
-        while not begun.is_set():
-            await asyncio.sleep(0)
+        await slow.until_begun()
         copies.forget(A)
-        go_on.set()
+        slow.go_on.set()
         assert await recall is None
+
+
+async def test_a_name_that_moves_while_it_is_read_is_served(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    async with rig.open() as copies:
+        copies.keep(A, "v1", ONE)
+        await copies.flush()
+        slow = SlowRead(monkeypatch, after=False)
+        recall = asyncio.ensure_future(copies.recall(A))
+        await slow.until_begun()
+        copies.keep(A, "v2", OTHER)
+        await copies.flush()
+        slow.go_on.set()
+        copy = await recall
+        assert copy is not None
+        assert copy.credential.fingerprint == OTHER.fingerprint
+        assert rig.faults == []
+
+
+async def test_an_older_sheet_put_back_answers_no_name_it_does_not_list(rig: Rig):
+    async with rig.open() as copies:
+        copies.keep(A, "v1", WILDCARD)
+        await copies.flush()
+        (sheet,) = rig.sheets()
+        old = sheet.read_bytes()
+        copies.keep(B, "v1", WILDCARD)
+        await copies.flush()
+        sheet.write_bytes(old)
+        assert await copies.recall(B) is None
+        assert rig.codes() == ["copy-damaged"]
 
 
 async def test_a_disk_that_hangs_keeps_no_handshake_waiting(
@@ -721,6 +769,25 @@ async def test_a_folder_that_cannot_be_made_is_told_and_tried_again(rig: Rig):
         await copies.flush()
         assert rig.codes() == ["copies-unwritten", "-copies-unwritten"]
         assert len(rig.sheets()) == 1
+
+
+async def test_a_failed_write_does_not_undo_what_came_after_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    async with rig.open() as copies:
+
+        def forget_and_fail(_copies: Copies, _file: str, _sheet: Sheet) -> Held:
+            loop.call_soon_threadsafe(copies.forget, A)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        loop = asyncio.get_running_loop()
+        with monkeypatch.context() as patch:
+            patch.setattr(Copies, "write", forget_and_fail)
+            copies.keep(A, "v1", ONE)
+            await copies.flush()
+        assert not copies.has(A)
+        await copies.flush()
+        assert not copies.has(A)
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO])
