@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -124,7 +125,7 @@ def accepts(port: int) -> bool:
 @pytest.fixture(scope="module")
 def keytabs(realm: Realm) -> tuple[Path, Path]:
     """The server's and the account's."""
-    username = "nobody" if os.getuid() == 0 else Path.home().owner()
+    username = "nobody" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
     return realm.keytab(f"cifs/{SERVER_NAME}"), realm.keytab(username)
 
 
