@@ -82,6 +82,11 @@ class Session:
         return self._connection.get_cipher_name() or ""
 
     @property
+    def cipher_bits(self) -> int:
+        """The length of its key, for example 256."""
+        return self._connection.get_cipher_bits() or 0
+
+    @property
     def group(self) -> str | None:
         """The key exchange, for example ``X25519MLKEM768``; ``None`` if OpenSSL cannot tell."""
         try:

@@ -1,0 +1,351 @@
+"""TLS from a central store for any asyncio protocol: the counterpart of ``create_server``."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypedDict, Unpack, cast
+
+from centcert.errors import CentcertError, HandshakeFailed, Overloaded
+from centcert.frontend.addresses import TcpAddress
+from centcert.frontend.events import (
+    Accepted,
+    Closed,
+    Full,
+    HandshakeDone,
+    HandshakeRefused,
+    HelloRead,
+    ServerHelloSent,
+)
+from centcert.frontend.handshake import Handshake
+from centcert.frontend.relay import end_writing
+from centcert.frontend.tls_object import TlsObject
+from centcert.frontend.transport import LINGER_S, TlsTransport
+from centcert.tls.contexts import ServerContexts
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Sequence
+
+    from centcert.credential import Credential
+    from centcert.frontend.events import Event, Listener
+    from centcert.names import HostName
+    from centcert.provider import Provider
+
+READ_BYTES: Final = 64 * 1024
+"""The most that is read from a socket at once: four full TLS records."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """What strangers may take of a server. Times are in seconds.
+
+    Attributes:
+        connections: clients connected at once; one more is closed at once.
+        waiting: handshakes that wait for the store at once; one more is refused.
+        handshake_s: from accepting a client until TLS stands.
+        shutdown_s: what is written may take so long to leave after ``close``.
+    """
+
+    connections: int = 20_000
+    waiting: int = 2_000
+    handshake_s: float = 10.0
+    shutdown_s: float = 30.0
+
+
+class SocketOptions(TypedDict, total=False):
+    """What ``start_server`` passes to ``loop.create_server`` unchanged; see there."""
+
+    sock: socket.socket
+    family: int
+    flags: int
+    backlog: int
+    reuse_address: bool
+    reuse_port: bool
+    start_serving: bool
+
+
+async def start_server(
+    protocol_factory: Callable[[], asyncio.BaseProtocol],
+    provider: Provider,
+    host: str | Sequence[str] | None = None,
+    port: int | None = None,
+    *,
+    alpn: Sequence[str] = (),
+    default_name: HostName | None = None,
+    limits: ServerLimits | None = None,
+    listener: Listener | None = None,
+    **options: Unpack[SocketOptions],
+) -> asyncio.Server:
+    """Serve protocols over TLS; each client gets the credential of the name it asks for.
+
+    The counterpart of ``loop.create_server(…, ssl=context)``. A protocol is made when
+    TLS stands, so that a refused client never meets one; its transport is a
+    ``TlsTransport``. A name that is in memory is answered without a task and without
+    waiting; while the store is asked for another, all other connections go on.
+
+    Args:
+        protocol_factory: makes a ``Protocol`` or ``BufferedProtocol`` for each client.
+        provider: what answers names; entered, and left after the server is closed.
+        host: as for ``loop.create_server``; ``None``: every address of the machine.
+        port: 0 lets the system choose.
+        alpn: the protocols that are spoken, most wanted first; none: ALPN is not
+            answered. A client that offers only others is refused (RFC 7301 §3.2).
+        default_name: whose certificate a client gets that sends no host name, or one the
+            store has no file for; ``None``: it is refused.
+        limits: what strangers may take.
+        listener: is told each step; see ``centcert.frontend.events``.
+        **options: for ``loop.create_server``.
+
+    Returns:
+        The loop's own server. Closing it leaves the connections alone.
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
+    server = TlsServer(
+        protocol_factory,
+        provider,
+        alpn=alpn,
+        default_name=default_name,
+        limits=limits,
+        listener=listener,
+    )
+    return await server.listen(host, port, **options)
+
+
+class TlsServer:
+    """What the connections of one server share. ``start_server`` is the usual way to one.
+
+    Attributes:
+        provider: is asked for the credentials of clients to come; can be replaced.
+    """
+
+    def __init__(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        provider: Provider,
+        *,
+        alpn: Sequence[str] = (),
+        default_name: HostName | None = None,
+        limits: ServerLimits | None = None,
+        listener: Listener | None = None,
+    ) -> None:
+        """See ``start_server``."""
+        self.provider = provider
+        self.limits = limits or ServerLimits()
+        self.protocol_factory = protocol_factory
+        self.contexts = ServerContexts()
+        self.loop = asyncio.get_running_loop()
+        self.buffer = memoryview(bytearray(READ_BYTES))
+        self.numbers = itertools.count(1)
+        self.connections = 0
+        self.waiting = 0
+        self._alpn = tuple(protocol.encode("ascii") for protocol in alpn)
+        self._default_name = default_name
+        self._listener = listener
+
+    async def listen(
+        self,
+        host: str | Sequence[str] | None,
+        port: int | None,
+        **options: Unpack[SocketOptions],
+    ) -> asyncio.Server:
+        """Open sockets; several may be open at once. See ``start_server``."""
+        options.setdefault("backlog", 1024)
+        create_server = cast(
+            "Callable[..., asyncio.Future[asyncio.Server]]", self.loop.create_server
+        )
+        return await create_server(lambda: _Acceptor(self), host, port, **options)
+
+    def tell(self, event: Event) -> None:
+        """Tell the listener, if there is one."""
+        if self._listener is not None:
+            self._listener(event)
+
+    def handshake(self) -> Handshake:
+        """Begin a client's handshake."""
+        return Handshake(self.contexts, self._default_name, lambda _name: self._alpn)
+
+
+class _Acceptor(asyncio.BufferedProtocol):
+    """A client until TLS stands; then its transport and its protocol take over.
+
+    Its own timer runs all the while and ends it.
+    """
+
+    def __init__(self, server: TlsServer) -> None:
+        self._server = server
+        self._number = next(server.numbers)
+        self._handshake = server.handshake()
+        self._raw: asyncio.Transport
+        self._client = "?"
+        self._credential: Credential | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._counted = False
+        self._ending = False
+
+    # --- the loop's transport calls ---------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for the ClientHello, for a bounded time."""
+        self._raw = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        if peer is None:  # it has reset the connection before it was accepted
+            self._abort()
+            return
+        server = self._server
+        self._client = str(TcpAddress(*peer[:2])) if isinstance(peer, tuple) else "a local socket"
+        if server.connections >= server.limits.connections:
+            server.tell(Full(self._client))
+            self._abort()
+            return
+        self._counted = True
+        server.connections += 1
+        self._timer = server.loop.call_later(server.limits.handshake_s, self._time_out)
+        server.tell(Accepted(self._number, self._client))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return the buffer that all connections share."""
+        del sizehint
+        return self._server.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what the client has sent."""
+        if self._ending:
+            return
+        data = self._server.buffer[:nbytes]
+        try:
+            if self._credential is None:
+                self._read_hello(data)
+            else:
+                self._go_on(self._handshake.go_on(data))
+        except CentcertError as error:
+            self._refuse(error)
+
+    def eof_received(self) -> None:
+        """End with the client: nobody leaves a handshake half open."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of everything."""
+        del exc
+        self._ending = True
+        self._stop_timer()
+        if self._task is not None:
+            self._task.cancel()
+        if self._counted:
+            self._closed()
+
+    # --- until TLS stands ---------------------------------------------------------
+
+    def _read_hello(self, data: memoryview) -> None:
+        handshake, server = self._handshake, self._server
+        if not handshake.read_hello(data):
+            return
+        server.tell(HelloRead(self._number, handshake.name, handshake.hello_bytes))
+        credential = server.provider.known(handshake.name)
+        if credential is not None:
+            self._answer(credential)
+            return
+        if server.waiting >= server.limits.waiting:
+            raise Overloaded(f"{server.waiting} handshakes wait for the store already.")
+        self._raw.pause_reading()
+        server.waiting += 1
+        # The connection owns the task: it ends it when it ends.
+        self._task = server.loop.create_task(self._look_up())
+        self._task.add_done_callback(self._waited)
+
+    async def _look_up(self) -> None:
+        server = self._server
+        try:
+            credential = await self._handshake.credential(lambda: server.provider)
+            self._task = None
+            self._raw.resume_reading()
+            self._answer(credential)
+        except CentcertError as error:
+            self._refuse(error)
+        except Exception as error:  # noqa: BLE001  the top of the task
+            server.loop.call_exception_handler(
+                {"message": "A connection has failed", "exception": error, "transport": self._raw}
+            )
+            self._raw.abort()
+
+    def _waited(self, task: asyncio.Task[None]) -> None:
+        del task
+        self._server.waiting -= 1
+
+    def _answer(self, credential: Credential) -> None:
+        self._credential = credential
+        self._go_on(self._handshake.answer(credential))
+
+    def _go_on(self, done: bool) -> None:  # noqa: FBT001
+        out = self._handshake.session.outgoing()
+        if out:
+            self._raw.write(out)
+        if done:
+            self._hand_over()
+        elif out:
+            self._server.tell(ServerHelloSent(self._number, self._handshake.name, len(out)))
+
+    def _hand_over(self) -> None:
+        assert self._credential is not None  # noqa: S101  TLS stands
+        self._stop_timer()
+        server, name, session = self._server, self._handshake.name, self._handshake.session
+        server.tell(
+            HandshakeDone(
+                connection=self._number,
+                name=name,
+                key=self._credential.key,
+                version=session.version,
+                cipher=session.cipher,
+                group=session.group,
+                alpn=None if session.alpn is None else session.alpn.decode("latin-1"),
+            )
+        )
+        transport = TlsTransport(
+            self._raw,
+            TlsObject(server.contexts, session, self._credential, name),
+            session,
+            shutdown_s=server.limits.shutdown_s,
+            buffer=server.buffer,
+        )
+        transport.start(server.protocol_factory(), self._closed)
+
+    # --- ends -----------------------------------------------------------------------
+
+    def _refuse(self, error: CentcertError) -> None:
+        """End with the alert that says why; wait for the client to take it."""
+        if self._ending:
+            return
+        self._ending = True
+        self._tell_refused(error)
+        out = self._handshake.refusal(error)
+        if out:
+            self._raw.write(out)
+        self._stop_timer()
+        self._timer = self._server.loop.call_later(LINGER_S, self._raw.abort)
+        self._raw.resume_reading()  # to throw it away
+        end_writing(self._raw)
+
+    def _time_out(self) -> None:
+        within_s = self._server.limits.handshake_s
+        self._tell_refused(HandshakeFailed(f"The handshake took longer than {within_s:g} s."))
+        self._abort()
+
+    def _abort(self) -> None:
+        self._ending = True
+        self._raw.abort()
+
+    def _tell_refused(self, error: CentcertError) -> None:
+        asked = self._handshake.asked
+        self._server.tell(HandshakeRefused(self._number, self._client, asked, error))
+
+    def _closed(self) -> None:
+        self._server.connections -= 1
+        self._server.tell(Closed(self._number))
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
