@@ -49,6 +49,17 @@ class SettingsError(CentcertError):
     exit_code = 2
 
 
+class NodeUnreachable(CentcertError):
+    """No running node answers at its control socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"No running node answers at {path}: start one with `centcert serve`, or name its"
+            " socket with --control."
+        )
+        self.path = path
+
+
 class Overloaded(CentcertError):
     """A bound of this node is reached; the caller is refused at once, not queued for ever."""
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Self, TypeAlias
 
+from centcert import __version__
 from centcert.background import Background
+from centcert.control import Finding, NodeStatus, Reload, ReloadAll, Reloaded, Status
+from centcert.errors import SettingsError
 from centcert.frontend import FrontEnd
+from centcert.names import HostName, candidates
 from centcert.provider import Provider
+from centcert.provider.lastgood import LastGood
+from centcert.provider.seal import sealing_key
 from centcert.stores import open_store
 
 if TYPE_CHECKING:
@@ -16,6 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from centcert.admin.settings import Settings
+    from centcert.control import Reply, Request
     from centcert.frontend.events import Event as FrontEndEvent
     from centcert.provider.events import Event as ProviderEvent
     from centcert.stores.events import Event as StoreEvent
@@ -43,6 +51,7 @@ class Node:
     ) -> None:
         self._settings = settings
         self._listener = None if listener is None else _contained(listener)
+        self._began = time.monotonic()
         self._stack = AsyncExitStack()
         self._source = AsyncExitStack()  # the store and its provider
 
@@ -74,6 +83,38 @@ class Node:
         """The host and port of every open socket, with the ports that the kernel chose."""
         return self._front_end.addresses
 
+    async def answer(self, request: Request) -> Reply:
+        """Answer a command that came through the control socket.
+
+        Raises:
+            CentcertError: it cannot be carried out.
+        """
+        provider = self._front_end.provider
+        match request:
+            case Status():
+                names, used_bytes = provider.usage
+                return NodeStatus(
+                    version=__version__,
+                    store=provider.store_url,
+                    up_s=time.monotonic() - self._began,
+                    connections=self._front_end.connection_count,
+                    names=names,
+                    used_bytes=used_bytes,
+                    findings=_findings(provider),
+                )
+            case ReloadAll():
+                return Reloaded(provider.reload_all(), findings=_findings(provider))
+            case Reload(name=text):
+                name = HostName.parse(text)
+                credential = await provider.reload(name)
+                subjects = {candidate.key for candidate in candidates(name)} | {provider.store_url}
+                return Reloaded(
+                    1,
+                    credential.key,
+                    credential.not_after,
+                    tuple(one for one in _findings(provider) if one.subject in subjects),
+                )
+
     async def reload(self, settings: Settings) -> None:
         """Go on with other settings; connections go on with those they began with.
 
@@ -104,14 +145,20 @@ class Node:
         if account is not None and account.password is not None:
             account.password()
         async with AsyncExitStack() as stack:
+            provider: Provider
+
+            def tell(event: ProviderEvent) -> None:
+                provider.tell(event)
+
             store = await stack.enter_async_context(
-                open_store(settings.store.url, account=account, listener=self._listener)
+                open_store(settings.store.url, account=account, listener=tell)
             )
             provider = Provider(
                 store,
                 passwords=settings.key_passwords,
                 refresh_s=settings.store.refresh,
                 limits=settings.cache_limits(),
+                last_good=_last_good(settings, store.url, tell),
                 listener=self._listener,
             )
             await stack.enter_async_context(provider)
@@ -119,6 +166,35 @@ class Node:
 
     async def _close_source(self) -> None:
         await self._source.aclose()
+
+
+def _findings(provider: Provider) -> tuple[Finding, ...]:
+    return tuple(
+        Finding(one.code, one.subject, one.since, one.sentence) for one in provider.findings()
+    )
+
+
+def _last_good(
+    settings: Settings, store_url: str, tell: Callable[[ProviderEvent], None]
+) -> LastGood | None:
+    if not settings.store.last_good:
+        return None
+    folder = settings.state_folder()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"{folder}, where this node keeps its own copies, cannot be made: {error.strerror}."
+            " Name another with --state-folder, or keep none with --no-last-good."
+        ) from error
+    files = settings.store.sealing_key_files or (folder / "sealing-key",)
+    return LastGood(
+        folder / "last-good",
+        [sealing_key(file) for file in files],
+        store_url=store_url,
+        listener=tell,
+        max_names=settings.store.max_names,
+    )
 
 
 def _contained(

@@ -9,7 +9,7 @@ from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -20,6 +20,7 @@ from centcert.errors import CentcertError, SettingsError
 from centcert.frontend import Backend, Limits, Listener, Site, TcpAddress
 from centcert.names import HostName
 from centcert.provider import CacheLimits
+from centcert.provider.policy import Action, Policy
 from centcert.stores import Account
 
 if TYPE_CHECKING:
@@ -31,6 +32,11 @@ _LIMITS: Final = Limits()
 
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
 Protocol: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255)]  # RFC 7301 §3.1
+
+
+OrDefault: TypeAlias = Literal["default", "refuse"]
+OrLastGood: TypeAlias = Literal["last-good", "refuse"]
+OrServe: TypeAlias = Literal["serve", "refuse"]
 
 
 class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,6 +51,9 @@ class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     absent: Duration = Duration(10)
     max_memory: Size = Size(256 * 1024**2)
     max_names: Count = 200_000
+    last_good: bool = True
+    state_folder: Path | None = None
+    sealing_key_files: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         _more_than_none(refresh=self.refresh)
@@ -55,7 +64,9 @@ class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 "A share needs an account: username, and either password_file or keytab"
             )
         if not is_share and (self.username is not None or secrets):
-            raise ValueError("username, password_file and keytab are for a share, smb://server/share")
+            raise ValueError(
+                "username, password_file and keytab are for a share, smb://server/share"
+            )
 
     def account(self) -> Account | None:
         """Return who reads the store; its password is read from its file at each use."""
@@ -74,6 +85,10 @@ class SiteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     to: str
     alpn: tuple[Protocol, ...] | None = None
     proxy_protocol: bool | None = None
+    on_absent: OrDefault | None = None
+    on_unavailable: OrLastGood | None = None
+    on_bad: OrLastGood | None = None
+    on_expired: OrServe | None = None
 
     def __post_init__(self) -> None:
         with _as_value_error("name"):
@@ -90,6 +105,11 @@ class ListenSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     default_name: HostName | None = None
     alpn: tuple[Protocol, ...] = ()
     proxy_protocol: bool = False
+    on_absent: OrDefault = "default"
+    on_unavailable: OrLastGood = "last-good"
+    on_bad: OrLastGood = "last-good"
+    on_expired: OrServe = "serve"
+    on_no_name: OrDefault = "default"
     sites: tuple[SiteSettings, ...] = ()
 
     def __post_init__(self) -> None:
@@ -101,17 +121,29 @@ class ListenSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def listener(self) -> Listener:
         """Return the listener that these settings describe."""
-        sites = {
-            _pattern(site.name): Site(
-                Backend.parse(site.to),
-                _alpn(self.alpn if site.alpn is None else site.alpn),
-                self.proxy_protocol if site.proxy_protocol is None else site.proxy_protocol,
-            )
-            for site in self.sites
-        }
-        own = Site(Backend.parse(self.to), _alpn(self.alpn), self.proxy_protocol)
+        sites = {_pattern(site.name): self._site(site) for site in self.sites}
         address = TcpAddress.parse(self.address)
-        return Listener(address, own, MappingProxyType(sites), self.default_name)
+        return Listener(address, self._site(self), MappingProxyType(sites), self.default_name)
+
+    def _site(self, of: SiteSettings | ListenSettings) -> Site:
+        """Return what ``of`` says, with this listener's settings for what it leaves open."""
+
+        def setting(name: str) -> Any:  # noqa: ANN401  of the type that the field has
+            own = getattr(of, name)
+            return getattr(self, name) if own is None else own
+
+        return Site(
+            Backend.parse(of.to),
+            tuple(protocol.encode() for protocol in setting("alpn")),
+            setting("proxy_protocol"),
+            Policy(
+                absent=Action(setting("on_absent")),
+                unavailable=Action(setting("on_unavailable")),
+                bad=Action(setting("on_bad")),
+                expired=Action(setting("on_expired")),
+                no_name=Action(self.on_no_name),
+            ),
+        )
 
 
 class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -142,12 +174,29 @@ class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
+class ControlSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[control]``: how commands reach a running node."""
+
+    socket: Path | None = None
+
+    def path(self) -> Path:
+        """Return the socket's path: systemd's choice of folder, or the usual places."""
+        if self.socket is not None:
+            return self.socket
+        folder = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]  # systemd.exec(5)
+        if not folder:
+            own = os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/centcert-{os.geteuid()}"  # noqa: S108  made 0700 and checked
+            folder = "/run/centcert" if os.geteuid() == 0 else f"{own}/centcert"
+        return Path(folder) / "control.sock"
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything a node is told."""
 
     store: StoreSettings
     listen: Annotated[tuple[ListenSettings, ...], Meta(min_length=1)]
     limits: LimitSettings = msgspec.field(default_factory=LimitSettings)
+    control: ControlSettings = msgspec.field(default_factory=ControlSettings)
 
     def __post_init__(self) -> None:
         _each_once("listen", [str(TcpAddress.parse(one.address)) for one in self.listen])
@@ -158,6 +207,17 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return CacheLimits(
             max_bytes=store.max_memory, max_names=store.max_names, absent_s=store.absent
         )
+
+    def state_folder(self) -> Path:
+        """Return where this node keeps what is its own: systemd's choice, or the usual places."""
+        if self.store.state_folder is not None:
+            return self.store.state_folder
+        if folder := os.environ.get("STATE_DIRECTORY"):  # systemd.exec(5)
+            return Path(folder.partition(":")[0])
+        if os.geteuid() == 0:
+            return Path("/var/lib/centcert")
+        home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")  # noqa: PTH111  as above
+        return Path(home) / "centcert"
 
     def key_passwords(self) -> list[bytes]:
         """Read the key passwords from their files, now.
@@ -181,6 +241,24 @@ def settings_file(option: Path | None) -> Path | None:
     return next((file for file in files if os.path.isfile(file)), None)  # noqa: PTH113
 
 
+def control_socket_path(config: Path | None, option: Path | None) -> Path:
+    """Find the control socket of the running node: the option, the settings file, the default.
+
+    Raises:
+        SettingsError: the settings file cannot be read, or its ``[control]`` table is wrong.
+    """
+    if option is not None:
+        return option
+    path = settings_file(config)
+    if path is None:
+        return ControlSettings().path()
+    try:
+        table = _table(_read_toml(path), "control", path)
+        return msgspec.convert(table, ControlSettings, dec_hook=_read_value).path()
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{path}: control: {_sentence(str(error))}") from None
+
+
 def read_settings(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> Settings:
     """Read the settings file, lay the command's options over it, and check the whole.
 
@@ -194,7 +272,7 @@ def read_settings(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -
         SettingsError: something in it is wrong; the sentence names the file and setting.
     """
     raw = {} if path is None else _read_toml(path)
-    for table in ("store", "limits"):
+    for table in ("store", "limits", "control"):
         if options.get(table):
             raw[table] = {**_table(raw, table, path), **options[table]}
     listen = dict(options.get("listen", {}))
@@ -291,10 +369,6 @@ def _pattern(text: str) -> str:
     """Read a host name or ``*.`` and a host name."""
     wildcard = text.startswith("*.")
     return "*." * wildcard + HostName.from_unicode(text[2:] if wildcard else text)
-
-
-def _alpn(protocols: tuple[str, ...]) -> tuple[bytes, ...]:
-    return tuple(protocol.encode() for protocol in protocols)
 
 
 _TYPES: Final = {

@@ -88,7 +88,11 @@ async def _running(address: TcpAddress, *, smb: bool) -> AsyncIterator[_Show]:
 
         socket = home / "backend.sock"
         async with AsyncExitStack() as stack:
-            store = StoreSettings(url=str(farm.store), key_password_files=(farm.password_file,))
+            store = StoreSettings(
+                url=str(farm.store),
+                key_password_files=(farm.password_file,),
+                state_folder=home / "state",
+            )
             if smb:
                 store = await asyncio.to_thread(_share, farm, home, store, stack)
             listen = ListenSettings(str(address), f"unix:{socket}", proxy_protocol=True)

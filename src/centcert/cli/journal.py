@@ -16,6 +16,7 @@ import click
 
 from centcert.frontend.events import BackendFailed, Full, HandshakeRefused
 from centcert.provider.events import Kept, Recalled, Refreshed, Unusable, WatchFailed, Withdrawn
+from centcert.provider.lastgood import Fault
 from centcert.stores.events import Weakness, WeaknessGone
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def say(line: str) -> None:
         click.echo(line, err=True)
 
 
-def sentence(event: Event) -> str | None:  # noqa: C901, PLR0911  one for each
+def sentence(event: Event) -> str | None:  # noqa: C901, PLR0911, PLR0912  one for each
     """Put an event into words; ``None``: nobody needs to read it."""
     match event:
         case HandshakeRefused(client=client, asked=asked, error=error):
@@ -94,6 +95,10 @@ def sentence(event: Event) -> str | None:  # noqa: C901, PLR0911  one for each
         case Weakness(code=code, sentence=sentence):
             return f"warning, {code}: {sentence}"
         case WeaknessGone(code=code, subject=subject):
+            return f"no longer {code}: {subject}"
+        case Fault(code=code, sentence=str(sentence)):
+            return f"warning, {code}: {sentence}"
+        case Fault(code=code, subject=subject):
             return f"no longer {code}: {subject}"
         case Full(client=client):
             return f"turned away {client}: as many clients are connected as may be"

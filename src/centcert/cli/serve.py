@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import signal
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +14,18 @@ import click
 from centcert.admin.settings import read_settings, settings_file, site_option
 from centcert.cli.journal import Journal, say
 from centcert.cli.loop import run
-from centcert.errors import CentcertError
+from centcert.control import control_socket
+from centcert.errors import CentcertError, SettingsError
 from centcert.frontend import TcpAddress
 from centcert.node import Node
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from centcert.admin.settings import Settings
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
+_FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 @click.command()
@@ -82,6 +85,44 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     default=None,
     help="Tell backends the client's address by PROXY protocol v2.",
 )
+@click.option(
+    "--last-good/--no-last-good",
+    "store_last_good",
+    default=None,
+    help="Keep sealed copies of what was served, for when the store is away (on).",
+)
+@click.option(
+    "--state-folder", "store_state_folder", type=_FOLDER, help="Where those copies are kept."
+)
+@click.option(
+    "--sealing-key-file",
+    "store_sealing_key_files",
+    multiple=True,
+    type=_FILE,
+    help="A file with the key of the copies; made if it is not there. The first seals.",
+)
+@click.option(
+    "--on-absent", "listen_on_absent", metavar="default|refuse", help="No file for a name."
+)
+@click.option(
+    "--on-unavailable",
+    "listen_on_unavailable",
+    metavar="last-good|refuse",
+    help="The store gives no answer.",
+)
+@click.option("--on-bad", "listen_on_bad", metavar="last-good|refuse", help="The file is bad.")
+@click.option(
+    "--on-expired", "listen_on_expired", metavar="serve|refuse", help="The certificate has expired."
+)
+@click.option(
+    "--on-no-name", "listen_on_no_name", metavar="default|refuse", help="No server name was sent."
+)
+@click.option(
+    "--control",
+    "control_socket",
+    type=_FILE,
+    help="The Unix socket at which `centcert reload` and `centcert status` reach this node.",
+)
 @click.option("--connections", "limits_connections", type=int, help="Clients at once.")
 @click.option("--waiting", "limits_waiting", type=int, help="Handshakes waiting for the store.")
 @click.option("--handshake-timeout", "limits_handshake_timeout", metavar="TIME")
@@ -120,6 +161,8 @@ def _by_table(options: dict[str, Any]) -> dict[str, dict[str, Any]]:
             value = [site_option(text) for text in value]  # noqa: PLW2901
         elif isinstance(value, tuple):
             value = [str(one) for one in value]  # noqa: PLW2901
+        elif isinstance(value, Path):
+            value = str(value)  # noqa: PLW2901
         tables.setdefault(table, {})[setting] = value
     return tables
 
@@ -131,7 +174,7 @@ async def _serve(load: Callable[[], Settings]) -> None:
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, signals.put_nowait, number)
-    async with Node(settings, journal) as node:
+    async with Node(settings, journal) as node, _control(node, settings):
         _allow_open_files(settings.limits.connections)
         _announce(node, settings)
         while await signals.get() is signal.SIGHUP:
@@ -147,6 +190,20 @@ async def _serve(load: Callable[[], Settings]) -> None:
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
         say(f"Stopping; connections have {settings.limits.grace} to finish.")
+
+
+@asynccontextmanager
+async def _control(node: Node, settings: Settings) -> AsyncIterator[None]:
+    """Open the control socket. In its usual place it is a convenience: without it, it goes on."""
+    async with AsyncExitStack() as stack:
+        try:
+            socket = control_socket(settings.control.path(), node.answer)
+            await stack.enter_async_context(socket)
+        except SettingsError as error:
+            if settings.control.socket is not None:
+                raise
+            say(f"No control socket: {error}")
+        yield
 
 
 def _announce(node: Node, settings: Settings) -> None:

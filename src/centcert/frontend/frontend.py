@@ -91,6 +91,11 @@ class FrontEnd:
             for socket in door.server.sockets
         ]
 
+    @property
+    def connection_count(self) -> int:
+        """How many clients are connected."""
+        return len(self._connections)
+
     async def listen(self, listeners: Sequence[Listener]) -> None:
         """Open, change and close listeners so that exactly ``listeners`` are open.
 

@@ -7,13 +7,16 @@ and times; never key bytes or passwords.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from centcert.errors import BadBlob, CentcertError
     from centcert.names import HostName
+    from centcert.provider.lastgood import Fault
+    from centcert.stores.events import Event as StoreEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,20 +135,8 @@ class Watching:
 
 
 Event: TypeAlias = (
-    Asked
-    | Hit
-    | Fetched
-    | FetchFailed
-    | Decoded
-    | Unusable
-    | Found
-    | Refused
-    | Refreshed
-    | Kept
-    | Recalled
-    | Withdrawn
-    | WatchFailed
-    | Watching
+    "Asked | Hit | Fetched | FetchFailed | Decoded | Unusable | Found | Refused | Refreshed"
+    " | Kept | Recalled | Withdrawn | WatchFailed | Watching | Fault | StoreEvent"
 )
 
-Listener: TypeAlias = Callable[[Event], None]
+Listener: TypeAlias = "Callable[[Event], None]"

@@ -24,6 +24,8 @@ from centcert.provider.events import (
     WatchFailed,
     Watching,
 )
+from centcert.provider.lastgood import Fault
+from centcert.stores.events import Weakness, WeaknessGone
 
 if TYPE_CHECKING:
     from centcert.credential import Credential
@@ -38,6 +40,9 @@ EXPIRING_S: Final = 10 * 86_400.0
 
 _OF_DATES: Final = ("expired", "expiring", "hides-wildcard")
 
+_TOLD_ONCE: Final = {"copy-damaged", "copy-expired"}
+"""Faults that are over as soon as they are told: the copy is not served, or removed."""
+
 _DAY_S: Final = 86_400.0
 
 
@@ -48,7 +53,7 @@ class Finding:
     Attributes:
         code: stable, for machines: ``bad-file``, ``wrong-name``, ``expired``, ``expiring``,
             ``hides-wildcard``, ``file-denied``, ``store-unreachable``, ``store-denied``,
-            ``store-insecure``, ``changes-unseen``, and the codes of a store's own findings.
+            ``store-insecure``, ``changes-unseen``, and the codes of ``Weakness`` and ``Fault``.
         subject: a file's key or a store's URL.
         since: seconds since the epoch.
         sentence: what is wrong and what to do.
@@ -87,7 +92,7 @@ class Findings:
         if self._found.pop((code, subject), None) is not None:
             self.left_out = 0
 
-    def note(self, event: Event, now: float) -> None:
+    def note(self, event: Event, now: float) -> None:  # noqa: C901, PLR0912  one for each
         """Find and clear what an event of the provider tells."""
         match event:
             case Unusable(key=key, error=error):
@@ -106,6 +111,16 @@ class Findings:
                 self.find("changes-unseen", self._store_url, str(error), now)
             case Watching():
                 self.clear("changes-unseen", self._store_url)
+            case Weakness(code=code, subject=subject, sentence=sentence):
+                self.find(code, subject, sentence, now)
+            case WeaknessGone(code=code, subject=subject):
+                self.clear(code, subject)
+            case Fault(code=code) if code in _TOLD_ONCE:
+                pass
+            case Fault(code=code, subject=subject, sentence=None):
+                self.clear(code, subject)
+            case Fault(code=code, subject=subject, sentence=str(sentence)):
+                self.find(code, subject, sentence, now)
             case _:
                 pass
 

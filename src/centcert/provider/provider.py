@@ -29,9 +29,9 @@ from centcert.provider.events import (
 from centcert.provider.findings import Finding, Findings
 from centcert.provider.flights import Flights
 from centcert.provider.freshness import Freshness
-from centcert.provider.keeping import Keeping
 from centcert.provider.loader import Decodes, Loader
 from centcert.provider.lookup import Loaded, LookUp, look_up
+from centcert.provider.prefetch import note_use, prefetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,8 +75,8 @@ class Provider:
         refresh_s: within so many seconds a replaced file takes effect even if the store
             notifies nobody. IIS polls every 300 s.
         limits: what may be remembered, and for how long.
-        last_good: where copies of what was served are kept on this node; the caller's to
-            close, after the provider. ``None``: nowhere.
+        last_good: where copies of what was served are kept on this node, entered and left
+            with the provider. ``None``: nowhere.
         decoder: where blobs are decoded; by default a child process of its own.
         clock: where times come from.
         listener: is told each step; see ``centcert.provider.events``.
@@ -102,7 +102,7 @@ class Provider:
         self._listener = listener
         self._limits = limits or CacheLimits()
         self._cache = Cache(self._limits)
-        self._keeping = None if last_good is None else Keeping(last_good, self._cache, self._clock)
+        self._last_good = last_good
         self._findings = Findings(store.url)
         self._unlisted = Allowance(UNLISTED_PER_S, UNLISTED_RESERVE)
         self._stale: dict[HostName, None] = {}  # to be refreshed, oldest first
@@ -114,8 +114,10 @@ class Provider:
             decoder = self._decoder
             if decoder is None:
                 decoder = await stack.enter_async_context(Decoder())
+            if self._last_good is not None:
+                await stack.enter_async_context(self._last_good)
             tasks = await stack.enter_async_context(Background())
-            self._loader = Loader(self._store, decoder, self._passwords, tasks, self._note)
+            self._loader = Loader(self._store, decoder, self._passwords, tasks, self.tell)
             self._look_ups: Flights[HostName, Credential] = Flights(tasks)
             freshness = Freshness(
                 self._store,
@@ -125,15 +127,15 @@ class Provider:
                 names=self._names,
                 confirm=self._confirm,
                 renew=self._renew,
-                listener=self._note,
+                listener=self.tell,
             )
             tasks.create_task(freshness.watch())
             tasks.create_task(freshness.renew_changed())
             tasks.create_task(freshness.poll())
-            if self._keeping is not None:
-                tasks.create_task(self._keeping.work())
-                tasks.create_task(self._keeping.note_use())
-                tasks.create_task(self._keeping.prefetch(self._prefetch))
+            if self._last_good is not None:
+                now = self._clock.wall()
+                tasks.create_task(note_use(self._last_good, self._cache))
+                tasks.create_task(prefetch(self._last_good, self._cache, now, self._prefetch))
             for _ in range(REFRESHERS):
                 tasks.create_task(self._refresh_stale())
             self._stack = stack.pop_all()
@@ -188,7 +190,7 @@ class Provider:
 
     def has_copy(self, name: HostName) -> bool:
         """Say whether this node has a last-good copy for ``name``, without I/O."""
-        return self._keeping is not None and self._keeping.has(name)
+        return self._last_good is not None and self._last_good.has(name)
 
     async def copy(self, name: HostName) -> Credential | None:
         """Return the last-good copy for ``name``, and answer with it until the store does.
@@ -198,15 +200,43 @@ class Provider:
         entry = self._cache.peek(name)
         if entry is not None:
             return entry.credential
-        kept = None if self._keeping is None else await self._keeping.recall(name)
-        if kept is None or not kept.credential.covers(name):
+        kept = None if self._last_good is None else await self._last_good.recall(name)
+        if kept is None:
             return None
-        if self._cache.peek(name) is None:
+        credential = kept.credential
+        if self._cache.peek(name) is None:  # the store may have answered meanwhile
             fresh_until = self._clock.monotonic() + RETRY_S
-            self._cache.remember(name, Entry(kept.key, kept.credential, (), fresh_until))
-            self._check_dates(name, kept.credential)
-        self._note(Recalled(name, kept.key))
-        return kept.credential
+            self._cache.remember(name, Entry(credential.key, credential, (), fresh_until))
+            self._check_dates(name, credential)
+        self.tell(Recalled(name, credential.key))
+        return credential
+
+    async def reload(self, name: HostName) -> Credential:
+        """Look ``name`` up anew now, remembered or not, and return what it gets.
+
+        If that fails for a remembered name, it keeps what it has; ``findings`` says why.
+
+        Raises:
+            CentcertError: as ``credential``, for a name that is not remembered.
+        """
+        self._cache.forget_absent(name)
+        if name in self._look_ups:  # it may have begun before the change
+            with suppress(CentcertError):
+                await self._look_ups.join(name, self._look_up)
+        return await self._look_ups.join(name, self._look_up)
+
+    def reload_all(self) -> int:
+        """Begin to look up every remembered name anew; return how many they are."""
+        self._cache.forget_absences()
+        names = self._names()
+        for name in names:
+            self._renew(name)
+        return len(names)
+
+    @property
+    def usage(self) -> tuple[int, int]:
+        """How many names are remembered, and the estimated bytes that takes."""
+        return len(self._cache), self._cache.used_bytes
 
     def source(self, name: HostName) -> str | None:
         """Return the key of the file that answers ``name`` from memory, if one does."""
@@ -258,17 +288,17 @@ class Provider:
                 raise self._refused(name, error) from None
             return self._keep(name, held, error)
         for rejected in found.rejected:
-            self._note(Unusable(name, rejected.key, rejected.error))
+            self.tell(Unusable(name, rejected.key, rejected.error))
         if held is not None and self._is_better(held, found):
             return self._keep(name, held, found.refusal(name))
         if found.answer is None:
             raise self._without_answer(name, found, held)
         self._remember(name, found.answer, found)
         if held is None:
-            self._note(Found(name, found.answer.key, self._clock.monotonic() - began))
+            self.tell(Found(name, found.answer.key, self._clock.monotonic() - began))
         else:
             changed = held.credential is not found.answer.credential
-            self._note(Refreshed(name, found.answer.key, changed))
+            self.tell(Refreshed(name, found.answer.key, changed))
         return found.answer.credential
 
     async def _confirm_absence(self, name: HostName, found: LookUp) -> LookUp:
@@ -290,9 +320,9 @@ class Provider:
         if not found.rejected:
             self._cache.remember_absent(name, self._clock.monotonic() + self._limits.absent_s)
             if held is not None or self.has_copy(name):
-                self._note(Withdrawn(name))
-            if self._keeping is not None and self._keeping.has(name):
-                self._keeping.drop(name)
+                self.tell(Withdrawn(name))
+            if self._last_good is not None:
+                self._last_good.forget(name)
         return self._refused(name, found.refusal(name))
 
     def _remember(self, name: HostName, answer: Loaded, found: LookUp) -> None:
@@ -300,12 +330,12 @@ class Provider:
         entry = Entry(answer.key, answer.credential, found.examined, fresh_until)
         self._cache.remember(name, entry)
         self._check_dates(name, answer.credential)
-        if self._keeping is not None:
-            self._keeping.keep(name, answer)
+        if self._last_good is not None:
+            self._last_good.keep(name, answer.version, answer.credential)
 
     def _keep(self, name: HostName, held: Entry, error: CentcertError) -> Credential:
         held.fresh_until = self._clock.monotonic() + RETRY_S
-        self._note(Kept(name, error))
+        self.tell(Kept(name, error))
         return held.credential
 
     def _fresh_until(self, credential: Credential) -> float:
@@ -354,10 +384,11 @@ class Provider:
     # --- telling ---------------------------------------------------------------
 
     def _refused(self, name: HostName, error: CentcertError) -> CentcertError:
-        self._note(Refused(name, error))
+        self.tell(Refused(name, error))
         return error
 
-    def _note(self, event: Event) -> None:
+    def tell(self, event: Event) -> None:
+        """Note what a part of the node, the store for one, has to tell; tell the listener."""
         self._findings.note(event, self._clock.wall())
         if self._listener is not None:
             self._listener(event)

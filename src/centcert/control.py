@@ -1,0 +1,187 @@
+"""How commands reach a running node: a Unix socket, one JSON line each way.
+
+Only the node's own user and root may connect: the socket's mode is 0600, its folder's
+0700, and the kernel is asked who is at the other end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+
+import msgspec
+
+from centcert.errors import CentcertError, NodeUnreachable, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+MAX_LINE_BYTES: Final = 1024 * 1024
+ANSWER_S: Final = 30.0
+"""How long a command waits for its answer: a reload may have to wait for a slow store."""
+
+_PEER: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid
+
+
+class Reload(msgspec.Struct, frozen=True, tag="reload"):
+    """Look ``name`` up anew, now."""
+
+    name: str
+
+
+class ReloadAll(msgspec.Struct, frozen=True, tag="reload-all"):
+    """Begin to look up every remembered name anew."""
+
+
+class Status(msgspec.Struct, frozen=True, tag="status"):
+    """Tell how the node does."""
+
+
+Request: TypeAlias = Reload | ReloadAll | Status
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """As ``centcert.provider.findings.Finding``."""
+
+    code: str
+    subject: str
+    since: float
+    sentence: str
+
+
+class Reloaded(msgspec.Struct, frozen=True, tag="reloaded"):
+    """What came of ``Reload`` or ``ReloadAll``.
+
+    Attributes:
+        names: how many names are looked up anew.
+        key: the file that answers the one name; ``None`` if all were meant.
+        not_after: until when its certificate is good, in seconds since the epoch.
+        findings: what is wrong with its files or the store.
+    """
+
+    names: int
+    key: str | None = None
+    not_after: float | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+class NodeStatus(msgspec.Struct, frozen=True, tag="status"):
+    """How a node does. Times in seconds, memory in bytes."""
+
+    version: str
+    store: str
+    up_s: float
+    connections: int
+    names: int
+    used_bytes: int
+    findings: tuple[Finding, ...]
+
+
+class Refusal(msgspec.Struct, frozen=True, tag="refusal"):
+    """The request could not be carried out; ``sentence`` says why."""
+
+    sentence: str
+
+
+Reply: TypeAlias = Reloaded | NodeStatus | Refusal
+
+R = TypeVar("R", Reloaded, NodeStatus)
+
+
+@asynccontextmanager
+async def control_socket(
+    path: Path, answer: Callable[[Request], Awaitable[Reply]]
+) -> AsyncIterator[None]:
+    """Answer requests at ``path`` while the block runs.
+
+    Raises:
+        SettingsError: the socket cannot be opened, or another node listens there.
+    """
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if _is_allowed(writer.get_extra_info("socket")):
+                writer.write(msgspec.json.encode(await _reply(await reader.readline(), answer)))
+                writer.write(b"\n")
+                await writer.drain()
+        except (ConnectionError, ValueError):  # it has left, or its line is too long
+            pass
+        finally:
+            writer.close()
+
+    _make_room(path)
+    listening = socket.socket(socket.AF_UNIX)
+    try:
+        listening.bind(str(path))
+        os.chmod(path, 0o600)  # noqa: PTH101  before it listens: nobody can have connected
+        server = await asyncio.start_unix_server(serve, sock=listening, limit=MAX_LINE_BYTES)
+    except OSError as error:
+        listening.close()
+        raise SettingsError(f"{path} cannot be opened: {error.strerror or error}.") from error
+    try:
+        async with server:
+            yield
+    finally:
+        with suppress(OSError):
+            os.unlink(path)  # noqa: PTH108  in memory: no disk is waited for
+
+
+async def ask(path: Path, request: Request, kind: type[R]) -> R:
+    """Send ``request`` to the node at ``path`` and return its answer.
+
+    Raises:
+        NodeUnreachable: no node answers there.
+        CentcertError: the node could not carry it out.
+    """
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            reader, writer = await asyncio.open_unix_connection(path, limit=MAX_LINE_BYTES)
+            try:
+                writer.write(msgspec.json.encode(request) + b"\n")
+                reply = msgspec.json.decode(await reader.readline(), type=Reply)
+            finally:
+                writer.close()
+    except (OSError, TimeoutError, ValueError, msgspec.MsgspecError) as error:
+        raise NodeUnreachable(str(path)) from error
+    if isinstance(reply, Refusal):
+        raise CentcertError(reply.sentence)
+    if not isinstance(reply, kind):
+        raise NodeUnreachable(str(path))
+    return reply
+
+
+async def _reply(line: bytes, answer: Callable[[Request], Awaitable[Reply]]) -> Reply:
+    try:
+        return await answer(msgspec.json.decode(line, type=Request))
+    except msgspec.MsgspecError:
+        return Refusal("The request is not one that this node understands.")
+    except CentcertError as error:
+        return Refusal(str(error))
+
+
+def _is_allowed(peer: socket.socket) -> bool:
+    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+    _, uid, _ = _PEER.unpack(credentials)
+    return uid in {0, os.geteuid()}
+
+
+def _make_room(path: Path) -> None:
+    """Make the socket's folder if need be, and remove a socket that a dead node has left."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.parent.stat().st_uid not in {0, os.geteuid()}:
+            raise SettingsError(f"{path.parent} belongs to another user: name another socket.")
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(path))
+    except (FileNotFoundError, ConnectionRefusedError):
+        with suppress(FileNotFoundError):
+            path.unlink()
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be used: {error.strerror or error}.") from error
+    else:
+        raise SettingsError(f"{path}: another node listens there: name another with --control.")
