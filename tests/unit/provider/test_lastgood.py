@@ -727,7 +727,9 @@ async def test_a_full_disk_is_tried_again_by_itself(rig: Rig, monkeypatch: pytes
         with monkeypatch.context() as patch:
             fail_at(patch, "write", 1)
             copies.keep(A, "v1", ONE)
-            await copies.flush()
+            async with asyncio.timeout(20):
+                while not rig.faults:
+                    await asyncio.sleep(0.001)
             assert rig.codes() == ["copies-unwritten"]
             assert "No space left" in str(rig.faults[0].sentence)
             assert await served(copies, A) == ONE.fingerprint
