@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from types import TracebackType
 
+    from centcert.stores.events import Weakness
+
 MAX_BLOB_BYTES: Final = 256 * 1024
 """The largest blob a store hands out. A chain of RSA-4096 certificates is under 16 KiB."""
 
@@ -39,7 +41,8 @@ class StoredFile:
     """One line of a listing.
 
     Attributes:
-        key: the object's key, in the store's own spelling.
+        key: the object's key, in the store's own spelling; in lower case, as it is looked
+            up, if the store takes no notice of case.
         version: as in ``Blob``: equal to the version that ``fetch`` would give now.
         size: bytes.
         modified: seconds since the epoch, the store's clock.
@@ -98,6 +101,11 @@ class Store(ABC):
 
     url: str
     """Where the store is, for people; never holds a secret."""
+
+    @property
+    def weaknesses(self) -> tuple[Weakness, ...]:
+        """What is less safe about the store than it should be, as far as it has looked."""
+        return ()
 
     @abstractmethod
     async def fetch(self, key: str) -> Blob | None:

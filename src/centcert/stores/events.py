@@ -21,11 +21,13 @@ class Weakness:
         code: stable, for machines: ``account-can-write``, ``guest-access``,
             ``unencrypted-access``.
         subject: the server's share as a URL.
+        since: seconds since the epoch: when it was first seen.
         sentence: what is wrong and what to do.
     """
 
     code: str
     subject: str
+    since: float
     sentence: str
 
 

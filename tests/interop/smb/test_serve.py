@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
+from centcert.cli import main
 from centcert.testing import Authority
 
 if TYPE_CHECKING:
@@ -203,6 +204,35 @@ def test_a_share_without_an_account_is_wrong_usage(tmp_path: Path):
     )
     assert made.returncode == 2
     assert "username" in made.stderr
+
+
+def test_the_demo_shows_the_steps_of_smb(tmp_path: Path):
+    made = subprocess.run(
+        [sys.executable, "-m", "centcert", "demo", "--smb", "--tour"],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+        env={**os.environ, "STATE_DIRECTORY": str(tmp_path), "COLUMNS": "200"},
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    first = made.stdout.partition("Second visit")[0]
+    steps = ["client hello", "SMB 3.1.1, AES-", "share certs open", "one frame", "server hello"]
+    assert sorted(steps, key=first.index) == steps
+    assert "All went well" in made.stdout
+
+
+def test_the_demo_says_so_where_there_is_no_samba(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("centcert.demo.samba._program_path", lambda: "/nowhere")
+    monkeypatch.setattr(sys, "argv", ["centcert", "demo", "--smb", "--tour"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "centcert: --smb: smbd is not installed: install the package samba.\n"
+    )
 
 
 # --- the seed scene on the wire -------------------------------------------------------

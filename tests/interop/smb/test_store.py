@@ -544,6 +544,18 @@ async def test_a_file_replaced_during_ten_thousand_reads_is_always_whole(
     assert len(bytes_of) > 2
 
 
+async def test_two_writes_within_a_tick_of_the_clock_have_two_versions(
+    samba: PrivateSamba, open_on: Open
+):
+    store = open_on(samba)
+    bytes_of: dict[str, bytes] = {}
+    for number in range(20):
+        (samba.folder / KEY).write_bytes(b"%02d" % number)
+        blob = await store.fetch(KEY)
+        assert blob is not None
+        assert bytes_of.setdefault(blob.version, blob.data) == blob.data
+
+
 # --- watching -------------------------------------------------------------------------
 
 

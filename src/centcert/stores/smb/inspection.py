@@ -6,6 +6,7 @@ cannot be asked stays unsaid.
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -81,7 +82,7 @@ class Inspection:
         subject = server.scene.url
         if (code, subject) in self._found:
             return
-        weakness = self._found[code, subject] = Weakness(code, subject, put(server))
+        weakness = self._found[code, subject] = Weakness(code, subject, time.time(), put(server))
         if self._listener is not None:
             self._listener(weakness)
 
