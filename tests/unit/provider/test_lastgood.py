@@ -768,6 +768,10 @@ async def test_a_folder_that_cannot_be_made_is_told_and_tried_again(rig: Rig):
         copies.keep(A, "v1", ONE)
         assert await served(copies, A) == ONE.fingerprint
         rig.folder.unlink()
+        rig.folder.mkdir(mode=0o755)
+        await copies.flush()  # refused, but no longer a reason not to start
+        assert list(rig.folder.iterdir()) == []
+        rig.folder.chmod(0o700)
         await copies.flush()
         assert rig.codes() == ["copies-unwritten", "-copies-unwritten"]
         assert len(rig.sheets()) == 1
