@@ -50,7 +50,11 @@ class Visitor:
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, address)
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, address)
+        except OSError:
+            sock.close()
+            raise
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         if alpn is not None:
             context.set_alpn_protos(alpn)

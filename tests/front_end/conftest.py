@@ -133,7 +133,7 @@ def serve(store: Path, faults: list[dict[str, object]]) -> Serve:
             listen=(
                 msgspec.convert(listen, ListenSettings, dec_hook=lambda kind, text: kind(text)),
             ),
-            limits=LimitSettings(**limits),  # type: ignore[arg-type]
+            limits=LimitSettings(**{"grace": Duration(5), **limits}),  # type: ignore[arg-type]
         )
         heard = Heard()
         async with Node(settings, heard) as node:

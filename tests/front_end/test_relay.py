@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import socket
 import struct
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from centcert.frontend.events import BackendFailed, Closed, HandshakeDone
 from tests.front_end.conftest import echo
-from tests.visitor import NAME, Cut, Visitor, reset
+from tests.visitor import NAME, TLS_1_2, Cut, Visitor, reset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from OpenSSL import SSL
 
     from tests.front_end.conftest import Backend, Serve
 
@@ -414,3 +418,50 @@ async def test_a_backend_that_takes_nothing_is_let_go(serve: Serve):
 async def forever(visitor: Visitor) -> None:
     while True:
         await visitor.send(CHUNK)
+
+
+# --- TLS that talks for itself ------------------------------------------------------
+
+
+class Sealer:
+    """Seals records of a TLS 1.2 client by hand: what no TLS library would send."""
+
+    def __init__(self, tls: SSL.Connection) -> None:
+        assert tls.get_cipher_name() == "ECDHE-ECDSA-AES256-GCM-SHA384"
+        master, client, server = tls.master_key(), tls.client_random(), tls.server_random()
+        assert master is not None
+        assert client is not None
+        assert server is not None
+        # The key block (RFC 5246 §6.3): two keys of 32 bytes, then two salts of 4 (RFC 5288 §3).
+        seed = b"key expansion" + server + client
+        block, a = b"", seed
+        while len(block) < 72:
+            a = hmac.digest(master, a, "sha384")
+            block += hmac.digest(master, a + seed, "sha384")
+        self._aead = AESGCM(block[:32])
+        self._salt = block[64:68]
+        self._sequence = 1  # Finished was 0
+
+    def handshake_record(self, message: bytes) -> bytes:
+        sequence = self._sequence.to_bytes(8, "big")
+        self._sequence += 1
+        head = b"\x16\x03\x03"
+        associated = sequence + head + len(message).to_bytes(2, "big")
+        sealed = sequence + self._aead.encrypt(self._salt + sequence, message, associated)
+        return head + len(sealed).to_bytes(2, "big") + sealed
+
+
+async def test_a_client_that_asks_for_renegotiation_without_end(serve: Serve, backend: Backend):
+    """Guards: each request is refused by an alert, and a client that reads none filled the memory."""
+    async with serve(await backend(echo)) as running:
+        visitor = await Visitor.connect(running.address, highest=TLS_1_2, receive_buffer=4096)
+        hello = visitor.hello()
+        await visitor.send_raw(hello)
+        await visitor.handshake()
+        sealer = Sealer(visitor.tls)
+        flood = b"".join(sealer.handshake_record(hello[5:]) for _ in range(64))
+        with pytest.raises(ConnectionError):
+            for _ in range(4096):
+                await visitor.send_raw(flood)
+                flood = b"".join(sealer.handshake_record(hello[5:]) for _ in range(64))
+        visitor.leave()
