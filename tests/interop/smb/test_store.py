@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import shutil
+import signal
 import tempfile
 import threading
 from collections import Counter
@@ -220,6 +221,27 @@ async def test_a_frozen_server_is_noticed_by_its_silence(start_samba: Start, ope
             samba.thaw()
 
 
+async def test_a_server_that_takes_no_more_connections_is_read_from_and_not_pressed(
+    start_samba: Start, open_on: Open
+):
+    samba = start_samba()
+    (samba.folder / KEY).write_bytes(b"here")
+    store = open_on(samba, timing=Timing(fetch_s=30, try_s=20, connect_s=1))
+    await until_fetched(store, b"here")
+    await until(lambda: not store._errands._tasks - {store._servers[0]._keeper})
+    await store._servers[0]._control.close()
+    assert samba._process is not None
+    samba._process.send_signal(signal.SIGSTOP)  # the parent: its children live on
+    try:
+        with pytest.raises(StoreUnavailable, match="not ready within"):
+            await store.list()
+        with pytest.raises(StoreUnavailable, match="tried again in"):
+            await store.list()
+        assert await data_of(store) == b"here"
+    finally:
+        samba._process.send_signal(signal.SIGCONT)
+
+
 async def test_an_old_connection_is_replaced_and_nobody_notices(start_samba: Start, open_on: Open):
     samba = start_samba()
     (samba.folder / KEY).write_bytes(b"here")
@@ -337,6 +359,14 @@ async def test_a_watch_follows_the_server_that_is_read_from(
         (first.folder / OTHER).write_bytes(b"new")
         async with asyncio.timeout(PATIENCE_S):
             assert await anext(changes) == Change(OTHER)
+
+
+async def test_a_server_that_denies_a_file_is_passed_over(
+    pair: tuple[PrivateSamba, PrivateSamba], open_on: Open
+):
+    first, _ = pair
+    (first.folder / KEY).chmod(0)
+    assert await data_of(open_on(*pair)) == b"second"
 
 
 async def test_when_all_servers_fail_the_gravest_reason_is_told(
@@ -701,15 +731,15 @@ async def test_a_share_that_does_not_require_encryption_is_a_weakness(
 
 
 async def test_a_weakness_that_was_mended_is_found_gone(start_samba: Start, open_on: Open):
-    samba = start_samba()
+    samba = start_samba({"server smb encrypt": "if_required"})
     heard: list[object] = []
     timing = Timing(fetch_s=30, try_s=20, connect_s=20, recycle_after_s=0.3)
-    samba.folder.chmod(0o777)
-    store = open_on(samba, share=samba.publish_share, timing=timing, listener=heard.append)
+    store = open_on(samba, timing=timing, listener=heard.append)
     await data_of(store)
     await until(lambda: store.weaknesses)
-    samba.folder.chmod(0o555)
-    async with asyncio.timeout(PATIENCE_S):
-        while store.weaknesses:
-            await data_of(store)
-    assert WeaknessGone("account-can-write", store.url) in heard
+    configuration = samba._configuration.read_text()
+    samba._configuration.write_text(configuration.replace("if_required", "required"))
+    assert samba._process is not None
+    samba._process.send_signal(signal.SIGHUP)
+    await until(lambda: not store.weaknesses)
+    assert WeaknessGone("unencrypted-access", store.url) in heard

@@ -130,7 +130,7 @@ class FileServer:
         self._clock = (0, 0.0)  # the server's, FILETIME, and at which time of the loop
         self._data = [self._lane("data") for _ in range(DATA_LANES)]
         self._control = self._lane("control")
-        self._keeping = False
+        self._keeper: asyncio.Task[None] | None = None
         self._in_hand = asyncio.Semaphore(MAX_IN_HAND)
         self._waiting = 0
 
@@ -351,9 +351,8 @@ class FileServer:
             raise self._failed(self.scene.translate(error)) from error
         # It read its clock a little earlier: what is made of it is late, never early.
         self._clock = (connection.server_time, asyncio.get_running_loop().time())
-        if not self._keeping:
-            self._keeping = True
-            self._errands.start(self._keep())
+        if self._keeper is None:
+            self._keeper = self._errands.start(self._keep())
         self._connected(self)
         return connection
 

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from centcert import smb3
-from centcert.errors import StoreDenied, StoreError, StoreUnavailable
+from centcert.errors import StoreError, StoreUnavailable
 from centcert.stores.base import Blob, Change, Store, StoredFile, is_bare, too_large
 from centcert.stores.smb.choice import HedgeBudget, choose
 from centcert.stores.smb.errands import Errands
@@ -270,7 +270,7 @@ def _outcome(
     if attempt.cancelled():
         return StoreUnavailable("", "The store was closed.")
     outcome = attempt.result()
-    if isinstance(outcome, Held | smb3.FileTooLarge) or type(outcome) is StoreDenied:
+    if isinstance(outcome, Held | smb3.FileTooLarge):  # answers about the file, if not the file
         raise outcome
     return outcome
 
