@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,9 @@ PYTHON = ENVIRONMENT / "bin" / "python"
 CENTCERT = ENVIRONMENT / "bin" / "centcert"
 STAMP = ENVIRONMENT / "installed"
 VERSION = ".".join(map(str, sys.version_info[:3]))
-LOCKS = {name: ROOT / "requirements" / f"{name}.txt" for name in ("run", "dev")}
+DEBIAN_PYTHON = "python" + ".".join(map(str, sys.version_info[:2]))
+LOCKS = {name: ROOT / "requirements" / f"{name}.txt" for name in ("run", "dev", "kerberos")}
+KINDS = {"run": ("run",), "dev": ("dev",), "test": ("dev", "kerberos")}  # each holds the one before
 CHECKED = ("src", "tests", "tools", "bench", "examples")
 
 # Debian keeps servers out of an ordinary user's PATH, Ubuntu its chromium.
@@ -57,6 +60,8 @@ PROGRAMS = (
     Program(("krb5kdc",), "krb5-kdc"),
     Program(("kadmin.local",), "krb5-admin-server"),
     Program(("kinit",), "krb5-user"),
+    Program(("krb5-config",), "libkrb5-dev"),  # to compile what Kerberos needs
+    Program(("cc",), "build-essential"),
 )
 
 
@@ -77,16 +82,14 @@ def run(args: Sequence[str]) -> NoReturn:
 
 def test(args: Sequence[str]) -> NoReturn:
     """Run the tests (pytest ARGS)."""
-    install("dev")
-    install_programs(PROGRAMS)
+    install_for_tests()
     os.chdir(ROOT)
     replace_by("-m", "pytest", *args)
 
 
 def check(args: Sequence[str]) -> int:
     """Run everything that must hold before a commit: format, lint, types, tests (pytest ARGS)."""
-    install("dev")
-    install_programs(PROGRAMS)
+    install_for_tests()
     paths = [path for path in CHECKED if (ROOT / path).is_dir()]
     steps: dict[str, list[str]] = {
         "format": ["ruff", "format", "--check", *paths],
@@ -130,12 +133,13 @@ def lock(args: Sequence[str]) -> int:
     options += ["--no-emit-index-url", "--no-emit-find-links"]  # they work wherever PyPI is had
     options += ["--quiet", "--system-certs", "--custom-compile-command", "./dev lock"]
     # One resolution, so that what runs is what was tested.
-    groups = {
-        "dev": ["dev", "--extra", "asgi"],
-        "run": ["build", "--constraints", str(LOCKS["dev"])],
+    selections = {
+        "dev": ["--group", "dev", "--extra", "asgi"],
+        "run": ["--group", "build", "--constraints", str(LOCKS["dev"])],
+        "kerberos": ["--extra", "kerberos", "--constraints", str(LOCKS["dev"])],
     }
-    for kind, group in groups.items():
-        output = ["pyproject.toml", "--output-file", str(LOCKS[kind]), "--group", *group]
+    for name, selection in selections.items():
+        output = ["pyproject.toml", "--output-file", str(LOCKS[name]), *selection]
         call([str(PYTHON), "-m", "uv", "pip", "compile", *output, *options, *args], ROOT)
     return 0
 
@@ -154,8 +158,14 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 # --- the environment ----------------------------------------------------------
 
 
+def install_for_tests() -> None:
+    """Bring this machine to what the tests need: programs first, some are for compiling."""
+    install_programs(PROGRAMS)
+    install("test")
+
+
 def install(kind: str) -> None:
-    """Bring `.venv` to what the lock file ``kind`` says; nothing to do is the common case."""
+    """Bring `.venv` to one of ``KINDS``; nothing to do is the common case."""
     if is_installed(kind):
         return
     with alone():
@@ -163,19 +173,32 @@ def install(kind: str) -> None:
             return
         make_environment()
         STAMP.unlink(missing_ok=True)
-        say(f"installing the packages of requirements/{kind}.txt")
-        # Wheels only: building a source distribution would fetch what no lock names.
-        pip("--require-hashes", "--only-binary", ":all:", "--requirement", str(LOCKS[kind]))
+        for lock in KINDS[kind]:
+            install_lock(lock)
         pip("--no-deps", "--no-build-isolation", "--editable", str(ROOT))
         new = STAMP.with_suffix(".new")
         new.write_text(f"{kind} {VERSION} {fingerprint(kind)}\n")
         new.replace(STAMP)  # last: an interrupted installation has no stamp
 
 
+def install_lock(name: str) -> None:
+    """Install what one lock file says, with nothing that no lock names."""
+    say(f"installing the packages of requirements/{name}.txt")
+    only = ["--only-binary", ":all:"]  # to build one would fetch what to build it with
+    if name == "kerberos":  # there is none: compiled by what is locked, in two minutes, then kept
+        only += ["--no-binary", "gssapi,krb5", "--no-build-isolation"]
+    pip("--require-hashes", *only, "--requirement", str(LOCKS[name]))
+
+
 def is_installed(kind: str) -> bool:
-    """Say whether `.venv` holds ``kind``; what developing needs includes what running needs."""
+    """Say whether `.venv` holds ``kind``, or a later one of ``KINDS``."""
     installed, version, digest = read_stamp()
-    return installed in {kind, "dev"} and version == VERSION and digest == fingerprint(installed)
+    kinds = list(KINDS)
+    return (
+        installed in kinds[kinds.index(kind) :]
+        and version == VERSION
+        and digest == fingerprint(installed)
+    )
 
 
 def read_stamp() -> tuple[str, str, str]:
@@ -189,7 +212,8 @@ def read_stamp() -> tuple[str, str, str]:
 
 def fingerprint(kind: str) -> str:
     """Return a hash of all that an installation depends on."""
-    facts = [bytes(ROOT), LOCKS[kind].read_bytes(), (ROOT / "pyproject.toml").read_bytes()]
+    facts = [bytes(ROOT), (ROOT / "pyproject.toml").read_bytes()]
+    facts += [LOCKS[name].read_bytes() for name in KINDS[kind]]
     return hashlib.sha256(b"".join(hashlib.sha256(fact).digest() for fact in facts)).hexdigest()
 
 
@@ -198,7 +222,7 @@ def make_environment() -> None:
     if read_stamp()[1] == VERSION:
         return
     if importlib.util.find_spec("ensurepip") is None:  # Debian's Python without its venv package
-        install_packages([f"python{sys.version_info.major}.{sys.version_info.minor}-venv"])
+        install_packages([f"{DEBIAN_PYTHON}-venv"])
     say(f"making .venv with Python {VERSION}")
     call([sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)])
 
@@ -223,13 +247,14 @@ def alone() -> Iterator[None]:
 def install_programs(programs: Sequence[Program]) -> None:
     """Install the packages of those programs that are not on this machine."""
     on_ubuntu = "ID=ubuntu\n" in read_text(Path("/etc/os-release"))
-    install_packages(
-        [
-            program.ubuntu if on_ubuntu and program.ubuntu else program.debian
-            for program in programs
-            if not any(shutil.which(name, path=SEARCH_PATH) for name in program.names)
-        ]
-    )
+    packages = [
+        program.ubuntu if on_ubuntu and program.ubuntu else program.debian
+        for program in programs
+        if not any(shutil.which(name, path=SEARCH_PATH) for name in program.names)
+    ]
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        packages.append(f"{DEBIAN_PYTHON}-dev")
+    install_packages(packages)
 
 
 def install_packages(packages: Sequence[str]) -> None:

@@ -43,7 +43,9 @@ def test_the_locks_hold_versions_and_hashes_and_name_no_registry():
 
 
 def test_what_runs_is_what_was_tested():
-    assert locked("run").items() <= locked("dev").items()
+    run, develop, kerberos = map(locked, ("run", "dev", "kerberos"))
+    assert run.items() <= develop.items()
+    assert all(develop.get(name, version) == version for name, version in kerberos.items())
 
 
 def test_the_locks_hold_what_the_project_asks_for():
@@ -122,6 +124,9 @@ def test_what_developing_needs_includes_what_running_needs():
     write_stamp("dev")
     assert dev.is_installed("run")
     assert dev.is_installed("dev")
+    assert not dev.is_installed("test")
+    write_stamp("test")
+    assert all(map(dev.is_installed, dev.KINDS))
 
 
 @pytest.mark.usefixtures("environment")
@@ -136,7 +141,10 @@ def test_another_python_or_place_or_lock_is_installed_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     write_stamp("dev")
-    for name, value in (("VERSION", "3.99.0"), ("LOCKS", {"dev": tmp_path / "lock"})):
+    for name, value in (
+        ("VERSION", "3.99.0"),
+        ("LOCKS", {"dev": tmp_path / "lock", "run": dev.LOCKS["run"]}),
+    ):
         with monkeypatch.context() as patch:
             (tmp_path / "lock").write_text("changed")
             patch.setattr(dev, name, value)
