@@ -465,5 +465,5 @@ async def test_a_client_that_asks_for_renegotiation_without_end(serve: Serve, ba
 
 
 async def send_again_and_again(visitor: Visitor, sealer: Sealer, message: bytes) -> None:
-    for _ in range(1024):
+    for _ in range(8192):
         await visitor.send_raw(b"".join(sealer.handshake_record(message) for _ in range(64)))
