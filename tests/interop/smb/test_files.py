@@ -14,6 +14,7 @@ from centcert import smb3
 from centcert.smb3 import Access, Kind
 from centcert.smb3.core import MAX_QUEUED
 from tests.interop.smb.conftest import open_files
+from tests.interop.smb.proxy import proxy_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,6 +62,57 @@ async def test_a_file_of_many_reads_is_read_whole(samba: PrivateSamba, reader: C
 
     assert file is not None
     assert file.data == data
+
+
+@pytest.mark.parametrize(
+    ("size", "frames"), [(0, 2), (4_000, 2), (65_536, 2), (65_537, 4), (2_000_000, 4)]
+)
+async def test_a_fetch_is_one_frame_each_way_and_a_large_one_is_two(
+    samba: PrivateSamba, dial: Dial, size: int, frames: int
+):
+    (samba.folder / "www.pfx").write_bytes(bytes(size))
+    async with proxy_to(samba.port) as proxy:
+        connection = await dial(samba, port=proxy.port)
+        before = len(proxy.seen)
+        assert await fetch(connection, "www.pfx", max_bytes=size)
+        assert len(proxy.seen) - before == frames
+        before = len(proxy.seen)
+        assert await fetch(connection, "absent.pfx") is None
+        assert len(proxy.seen) - before == 2
+
+
+async def test_a_listener_is_told_each_step(samba: PrivateSamba, dial: Dial):
+    (samba.folder / "www.pfx").write_bytes(b"content")
+    (samba.folder / "denied.pfx").touch(mode=0)
+    events: list[smb3.Event] = []
+    connection = await dial(samba, on_event=events.append)
+    await fetch(connection, "www.pfx")
+    await fetch(connection, "absent.pfx")
+    with pytest.raises(smb3.StatusError):
+        await fetch(connection, "denied.pfx")
+    await connection.list_folder(timeout_s=PATIENCE_S)
+    await connection.close()
+    await asyncio.sleep(0)
+
+    connected, agreed, session, tree, *operations, closed = events
+    assert isinstance(connected, smb3.Connected)
+    assert connected.address == f"127.0.0.1:{samba.port}"
+    assert isinstance(agreed, smb3.ProtocolAgreed)
+    assert (agreed.dialect, agreed.cipher) == ("3.1.1", "AES_128_GCM")
+    assert isinstance(session, smb3.SessionSetUp)
+    assert isinstance(tree, smb3.TreeConnected)
+    assert tree.encryption_required
+    told = [event for event in operations if isinstance(event, smb3.OperationEnded)]
+    assert [(event.operation, event.path, event.size) for event in told] == [
+        ("fetch", "www.pfx", 7),
+        ("fetch", "absent.pfx", None),
+        ("fetch", "denied.pfx", None),
+        ("list_folder", "", 2),
+    ]
+    assert [event.outcome for event in told[:2]] == ["done", "absent"]
+    assert "STATUS_ACCESS_DENIED" in told[2].outcome
+    assert all(event.duration_s > 0 for event in told)
+    assert isinstance(closed, smb3.Closed)
 
 
 async def test_a_file_beyond_the_bound_is_refused(samba: PrivateSamba, reader: Connection):
