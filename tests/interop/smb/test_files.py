@@ -221,25 +221,35 @@ async def test_a_listing_of_what_is_no_folder_is_refused(samba: PrivateSamba, re
     assert refused.value.kind is Kind.NOT_A_FILE
 
 
-async def test_a_cancelled_listing_leaves_no_folder_open(samba: PrivateSamba, reader: Connection):
-    for number in range(2_500):  # two frames' worth
-        (samba.folder / f"{number:0240}").touch()
-    before = open_files(samba)
-    cancelled = 0
+@pytest.mark.parametrize("number", [1, 2, 3], ids=["opening", "second page", "closing"])
+async def test_a_cancelled_listing_leaves_no_folder_open(
+    samba: PrivateSamba, dial: Dial, number: int
+):
+    (samba.folder / "www.pfx").touch()
+    async with proxy_to(samba.port) as proxy:
+        connection = await dial(samba, port=proxy.port)
+        before = open_files(samba)
+        sent = 0
+        reached = asyncio.Event()
 
-    for rounds in range(15):
-        listing = asyncio.create_task(reader.list_folder(timeout_s=PATIENCE_S))
-        await asyncio.sleep(0.004 * rounds)
+        def count(from_server: bool, frame: bytes) -> list[bytes]:  # noqa: FBT001  as Meddle
+            nonlocal sent
+            sent += not from_server
+            if sent == number:
+                reached.set()  # the listing waits for the answer to this one
+            return [frame]
+
+        proxy.meddle = count
+        listing = asyncio.create_task(connection.list_folder(timeout_s=PATIENCE_S))
+        await reached.wait()
         listing.cancel()
-        try:
+        with pytest.raises(asyncio.CancelledError):
             await listing
-        except asyncio.CancelledError:
-            cancelled += 1
 
-    await reader.echo(timeout_s=PATIENCE_S)
-    await reader.echo(timeout_s=PATIENCE_S)  # what was sent before it is done by now
-    assert open_files(samba) == before
-    assert cancelled > 3
+        await connection.echo(timeout_s=PATIENCE_S)
+        await connection.echo(timeout_s=PATIENCE_S)  # what was sent before it is done by now
+        assert open_files(samba) == before
+        assert connection.lost is None
 
 
 async def test_ten_thousand_reads_of_a_file_that_is_replaced_are_whole(
