@@ -191,7 +191,8 @@ class Connection:
     async def watch(self, path: str = "", *, timeout_s: float = 0.5) -> Watch:
         """Begin to watch a folder, not what is below it.
 
-        When this returns, the server keeps record: no later change is missed. It is a
+        When this returns, the server says that it keeps record. Samba begins a moment
+        later, in another process: look at the folder again after a second. It is a
         ``StatusError`` of kind ``UNSUPPORTED`` if the server keeps none.
 
         Args:

@@ -46,6 +46,10 @@ REST_S: Final = (1.0, 30.0)
 RECHECK_S: Final = 5.0
 """How often a watch looks whether its server is still the one that is read from."""
 
+SECOND_LOOK_S: Final = 1.0
+"""After a watch has begun, everything is looked at once more: Samba says that it watches before the
+process that does so has begun (measured: up to 100 ms later on a busy machine)."""
+
 SETTLED_S: Final = 0.05
 """How old a change must be at least; the clocks of file systems tick every 4 to 16 ms."""
 
@@ -223,16 +227,22 @@ class FileServer:
         """
         folder, timeout_s = self._location.folder, self._timing.try_s
         line = await self._control.connect()
+        loop = asyncio.get_running_loop()
         try:
             async with await line.connection.watch(folder, timeout_s=timeout_s) as watch:
                 yield None
+                second_look_at: float | None = loop.time() + SECOND_LOOK_S
                 while still():
                     try:
-                        async with asyncio.timeout(RECHECK_S):
+                        async with asyncio.timeout_at(second_look_at or loop.time() + RECHECK_S):
                             changes = await anext(watch)
                     except TimeoutError:
-                        continue
-                    yield changes
+                        pass
+                    else:
+                        yield changes
+                    if second_look_at is not None and loop.time() >= second_look_at:
+                        second_look_at = None
+                        yield None
         except smb3.SmbError as error:
             if isinstance(error, smb3.StatusError) and error.kind is Kind.UNSUPPORTED:
                 raise Unwatchable from error
