@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from centcert.errors import (
     CentcertError,
-    Closing,
     HandshakeFailed,
-    NameRefused,
 )
 from centcert.frontend.addresses import TcpAddress, reason_of
 from centcert.frontend.events import (
@@ -27,19 +25,16 @@ from centcert.frontend.events import (
     HelloRead,
     ServerHelloSent,
 )
+from centcert.frontend.handshake import Handshake
 from centcert.frontend.proxy_protocol import header
 from centcert.frontend.relay import BackendConnection, end_writing
-from centcert.names import HostName
-from centcert.provider.answering import Answer, answer, answer_from_memory, name_for_none
-from centcert.tls.contexts import choose_alpn
-from centcert.tls.hello import ClientHello, HelloReader, alert_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from centcert.credential import Credential
     from centcert.frontend.frontend import FrontEnd
-    from centcert.frontend.listener import Listener, Site
+    from centcert.frontend.listener import Listener
     from centcert.tls.session import Session
 
 LINGER_S: Final = 2.0
@@ -79,16 +74,9 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def __init__(self, front_end: FrontEnd, listener: Listener, number: int) -> None:
         self._front_end = front_end
-        self._listener = listener
         self._number = number
         self._phase = Phase.HELLO
-        self._reader = HelloReader()
-        self._asked: str | None = None
-        self._offered: tuple[bytes, ...] = ()
-        self._name: HostName
-        self._site: Site
-        self._alpn: bytes | None = None
-        self._session: Session | None = None
+        self._handshake = Handshake(front_end.contexts, listener)
         self._early = b""
         self._backend: BackendConnection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -136,7 +124,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             elif self._phase is Phase.HELLO:
                 self._read_hello(data)
             elif self._phase is Phase.HANDSHAKE:
-                self._shake_hands(data)
+                self._go_on(self._handshake.go_on(data))
         except CentcertError as error:
             self._refuse(error)
 
@@ -177,78 +165,41 @@ class ClientConnection(asyncio.BufferedProtocol):
     # --- hello and look-up -----------------------------------------------------
 
     def _read_hello(self, data: memoryview) -> None:
-        hello = self._reader.feed(data)
-        if hello is None:
+        handshake, front_end = self._handshake, self._front_end
+        if not handshake.read_hello(data):
             return
-        self._asked, self._offered = hello.server_name, hello.alpn
-        self._answer_for(self._name_to_answer(hello))
-        if self._front_end.listener is not None:
-            size = len(self._reader.raw)
-            self._front_end.listener(HelloRead(self._number, self._name, size))
-        policy = self._site.policy
-        credential = answer_from_memory(self._front_end.provider, self._name, policy)
+        if front_end.listener is not None:
+            front_end.listener(HelloRead(self._number, handshake.name, handshake.hello_bytes))
+        credential = handshake.from_memory(front_end.provider)
         if credential is not None:
             self._answer(credential)
             return
         self._phase = Phase.LOOK_UP
         self._transport.pause_reading()
-        self._task = self._front_end.wait_for(self, self._look_up)
-
-    def _name_to_answer(self, hello: ClientHello) -> HostName:
-        policy, default = self._listener.site.policy, self._listener.default_name
-        if hello.server_name is None:
-            return name_for_none(None, policy, default)
-        try:
-            return HostName.parse(hello.server_name)
-        except NameRefused as error:
-            return name_for_none(error, policy, default)
-
-    def _answer_for(self, name: HostName) -> None:
-        """Choose the site with the name: they never come from two different names."""
-        self._name = name
-        self._site = self._listener.site_of(name)
-        self._alpn = choose_alpn(self._offered, self._site.alpn)
+        self._task = front_end.wait_for(self, self._look_up)
 
     async def _look_up(self) -> None:
         try:
-            name, credential = await self._ask()
-            if name != self._name:
-                self._answer_for(name)
+            credential = await self._handshake.look_up(lambda: self._front_end.provider)
             if self._phase is Phase.LOOK_UP:
                 self._transport.resume_reading()
                 self._answer(credential)
         except CentcertError as error:
             self._refuse(error)
 
-    async def _ask(self) -> Answer:
-        policy, default = self._site.policy, self._listener.default_name
-        while True:
-            provider = self._front_end.provider
-            try:
-                return await answer(provider, self._name, policy, default)
-            except Closing:
-                if provider is self._front_end.provider:
-                    raise
-                # The settings have changed meanwhile: the new store answers.
+    # --- handshake -------------------------------------------------------------
 
     def _answer(self, credential: Credential) -> None:
         self._phase = Phase.HANDSHAKE
-        self._session = self._front_end.contexts.session(credential, self._alpn)
-        self._shake_hands(self._reader.raw)
-        del self._reader
+        self._go_on(self._handshake.answer(credential))
 
-    # --- handshake -------------------------------------------------------------
-
-    def _shake_hands(self, data: bytes | memoryview) -> None:
-        session = self._tls
-        session.receive(data)
-        done = session.handshake()
+    def _go_on(self, done: bool) -> None:  # noqa: FBT001
         sent = self._flush()
         listener = self._front_end.listener
         if sent and not done and listener is not None:
-            listener(ServerHelloSent(self._number, self._name, sent))
+            listener(ServerHelloSent(self._number, self._handshake.name, sent))
         if done:
-            self._seek_backend(session)
+            self._seek_backend(self._tls)
 
     def _seek_backend(self, session: Session) -> None:
         self._phase = Phase.CONNECTING
@@ -258,8 +209,8 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._front_end.listener(
                 HandshakeDone(
                     connection=self._number,
-                    name=self._name,
-                    key=self._front_end.provider.source(self._name),
+                    name=self._handshake.name,
+                    key=self._front_end.provider.source(self._handshake.name),
                     version=session.version,
                     cipher=session.cipher,
                     group=session.group,
@@ -273,7 +224,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         within_s = self._front_end.limits.connect_s
         try:
             async with asyncio.timeout(within_s):
-                await self._site.backend.connect(lambda: BackendConnection(self))
+                await self._handshake.site.backend.connect(lambda: BackendConnection(self))
         except TimeoutError:
             self._not_connected(f"not reached within {within_s:g} s")
         except OSError as error:
@@ -294,7 +245,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._phase = Phase.RELAY
         self.touch()
         self._end_after(self._front_end.limits.idle_s, self._time_out)
-        if self._site.proxy_protocol:
+        if self._handshake.site.proxy_protocol:
             backend.write(self._proxy_header())
         self._transport.resume_reading()
         early, self._early = self._early, b""
@@ -303,8 +254,8 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def _proxy_header(self) -> bytes:
         server = self._transport.get_extra_info("sockname")[:2]
-        key = self._front_end.provider.source(self._name)
-        return header(self.client, server, self._name, key, self._tls)
+        key = self._front_end.provider.source(self._handshake.name)
+        return header(self.client, server, self._handshake.name, key, self._tls)
 
     # --- relay -----------------------------------------------------------------
 
@@ -371,8 +322,10 @@ class ClientConnection(asyncio.BufferedProtocol):
         """
         self._backend = None
         if reason is not None and self._front_end.listener is not None:
-            backend = str(self._site.backend)
-            self._front_end.listener(BackendFailed(self._number, self._name, backend, reason))
+            backend = str(self._handshake.site.backend)
+            self._front_end.listener(
+                BackendFailed(self._number, self._handshake.name, backend, reason)
+            )
         if self._phase is Phase.LOST:
             self._over()
         elif self._phase is not Phase.ENDING:
@@ -406,10 +359,9 @@ class ClientConnection(asyncio.BufferedProtocol):
             return
         if self._phase in _UNTIL_TLS_STANDS:
             self._tell_refused(error)
-        if self._session is None:
-            self._transport.write(alert_record(error.alert))
-        else:
-            self._flush()
+        out = self._handshake.refusal(error)
+        if out and not self._write_ended:
+            self._transport.write(out)
         self._linger(LINGER_S)
 
     def _linger(self, within_s: float) -> None:
@@ -455,7 +407,7 @@ class ClientConnection(asyncio.BufferedProtocol):
     def _tell_refused(self, error: CentcertError) -> None:
         if self._front_end.listener is not None:
             self._front_end.listener(
-                HandshakeRefused(self._number, self.shown_client, self._asked, error)
+                HandshakeRefused(self._number, self.shown_client, self._handshake.asked, error)
             )
 
     @property
@@ -465,8 +417,7 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     @property
     def _tls(self) -> Session:
-        assert self._session is not None  # noqa: S101  every phase after LOOK_UP has one
-        return self._session
+        return self._handshake.session  # there is one in every phase after LOOK_UP
 
     def _flush(self) -> int:
         out = self._tls.outgoing()

@@ -7,58 +7,78 @@ here, once for the relay and for Python servers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from centcert.errors import Alert, CentcertError, Closing, HelloRefused, NameRefused, UnknownName
+from centcert.errors import CentcertError, Closing, NameRefused
 from centcert.names import HostName
+from centcert.provider.answering import Answer, answer, answer_from_memory, name_for_none
 from centcert.tls.contexts import choose_alpn
 from centcert.tls.hello import ClientHello, HelloReader, alert_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from centcert.credential import Credential
     from centcert.provider import Provider
+    from centcert.provider.policy import Policy
     from centcert.tls.contexts import ServerContexts
     from centcert.tls.session import Session
 
 
-class Handshake:
+class Terms(Protocol):
+    """What is offered under a name, as far as a handshake is concerned."""
+
+    @property
+    def alpn(self) -> tuple[bytes, ...]:
+        """The application protocols, most wanted first; empty: ALPN is not answered."""
+
+    @property
+    def policy(self) -> Policy:
+        """What a handshake gets when the name has no good answer."""
+
+
+S_co = TypeVar("S_co", bound=Terms, covariant=True)
+
+
+class Sites(Protocol[S_co]):
+    """What a listener offers; ``centcert.frontend.Listener`` is one."""
+
+    @property
+    def site(self) -> S_co:
+        """What holds for names without a site of their own."""
+
+    @property
+    def default_name(self) -> HostName | None:
+        """Whose certificate a client gets that sends no name, or an unknown one."""
+
+    def site_of(self, name: HostName) -> S_co:
+        """Return what holds for ``name``."""
+
+
+class Handshake(Generic[S_co]):
     """One client's hello, the name it is answered for, and its session as that begins.
 
-    First ``read_hello`` until it says yes, then ``answer`` with a credential of ``name``
-    (what ``Provider.known`` returned, else what ``credential`` did), then ``go_on`` until
-    TLS stands. Each raises a ``CentcertError`` if the handshake must end: the client is
-    then sent what ``refusal`` returns.
-
-    Args:
-        contexts: makes the session.
-        default_name: whose certificate a client gets that sends no host name, or one the
-            store has no file for; ``None``: it is refused.
-        alpn_of: returns the protocols to offer under a name, most wanted first.
+    First ``read_hello`` until it says yes; then ``answer`` with what ``from_memory``
+    returned, else with what ``look_up`` did; then ``go_on`` until TLS stands. Each
+    raises a ``CentcertError`` if the handshake must end: the client is then sent what
+    ``refusal`` returns.
     """
 
     __slots__ = (
         "_alpn",
-        "_alpn_of",
         "_contexts",
-        "_default_name",
         "_offered",
         "_reader",
         "_session",
+        "_sites",
         "asked",
         "name",
+        "site",
     )
 
-    def __init__(
-        self,
-        contexts: ServerContexts,
-        default_name: HostName | None,
-        alpn_of: Callable[[HostName], Sequence[bytes]],
-    ) -> None:
+    def __init__(self, contexts: ServerContexts, sites: Sites[S_co]) -> None:
         self._contexts = contexts
-        self._default_name = default_name
-        self._alpn_of = alpn_of
+        self._sites = sites
         self._reader = HelloReader()
         self._offered: tuple[bytes, ...] = ()
         self._alpn: bytes | None = None
@@ -67,6 +87,8 @@ class Handshake:
         """The server name as the client sent it, once it has."""
         self.name: HostName
         """The name that is answered for, once the hello is read."""
+        self.site: S_co
+        """What holds for that name: the two never come from two different names."""
 
     @property
     def session(self) -> Session:
@@ -94,22 +116,27 @@ class Handshake:
         self._answer_for(self._name_to_answer(hello))
         return True
 
-    async def credential(self, provider_now: Callable[[], Provider]) -> Credential:
-        """Ask for the credential of ``name``; on its absence for the default name's.
-
-        ``provider_now`` returns the provider to ask: a node may change it meanwhile, and
-        then the new one answers for the old one that has closed.
+    def from_memory(self, provider: Provider) -> Credential | None:
+        """Return the credential of ``name`` if it is in memory.
 
         Raises:
-            CentcertError: as ``Provider.credential``.
+            CredentialExpired: it is outside its dates, and the policy refuses that.
         """
-        try:
-            return await self._credential(provider_now)
-        except UnknownName:
-            if self._default_name is None:
-                raise
-            self._answer_for(self._default_name)
-            return await self._credential(provider_now)
+        return answer_from_memory(provider, self.name, self.site.policy)
+
+    async def look_up(self, provider_now: Callable[[], Provider]) -> Credential:
+        """Wait for the credential of ``name``, or as the policy says of the default name.
+
+        ``provider_now`` returns the provider to ask: a node may change it meanwhile, and
+        then the new one answers in place of the one that has closed.
+
+        Raises:
+            CentcertError: there is none.
+        """
+        name, credential = await self._ask(provider_now)
+        if name != self.name:
+            self._answer_for(name)
+        return credential
 
     def answer(self, credential: Credential) -> bool:
         """Begin the session with the bytes of the hello; say whether TLS stands already.
@@ -138,28 +165,26 @@ class Handshake:
         return alert_record(error.alert) if self._session is None else self._session.outgoing()
 
     def _name_to_answer(self, hello: ClientHello) -> HostName:
-        default = self._default_name
+        policy, default = self._sites.site.policy, self._sites.default_name
         if hello.server_name is None:
-            if default is None:
-                # RFC 8446 §9.2: a server that needs the extension says so with this alert.
-                raise HelloRefused(Alert.MISSING_EXTENSION, "The client sent no server name.")
-            return default
+            return name_for_none(None, policy, default)
         try:
             return HostName.parse(hello.server_name)
-        except NameRefused:
-            if default is None:
-                raise
-            return default
+        except NameRefused as error:
+            return name_for_none(error, policy, default)
 
     def _answer_for(self, name: HostName) -> None:
         self.name = name
-        self._alpn = choose_alpn(self._offered, self._alpn_of(name))
+        self.site = self._sites.site_of(name)
+        self._alpn = choose_alpn(self._offered, self.site.alpn)
 
-    async def _credential(self, provider_now: Callable[[], Provider]) -> Credential:
+    async def _ask(self, provider_now: Callable[[], Provider]) -> Answer:
+        policy, default = self.site.policy, self._sites.default_name
         while True:
             provider = provider_now()
             try:
-                return await provider.credential(self.name)
+                return await answer(provider, self.name, policy, default)
             except Closing:
                 if provider is provider_now():
                     raise
+                # The settings have changed meanwhile: the new store answers.

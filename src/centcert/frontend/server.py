@@ -22,6 +22,7 @@ from centcert.frontend.handshake import Handshake
 from centcert.frontend.relay import end_writing
 from centcert.frontend.tls_object import TlsObject
 from centcert.frontend.transport import LINGER_S, TlsTransport
+from centcert.provider.policy import DEFAULT_POLICY, Policy
 from centcert.tls.contexts import ServerContexts
 
 if TYPE_CHECKING:
@@ -52,6 +53,24 @@ class ServerLimits:
     waiting: int = 2_000
     handshake_s: float = 10.0
     shutdown_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    alpn: tuple[bytes, ...]
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class _Sites:
+    """One site under every name."""
+
+    site: _Terms
+    default_name: HostName | None
+
+    def site_of(self, name: HostName) -> _Terms:
+        del name
+        return self.site
 
 
 class SocketOptions(TypedDict, total=False):
@@ -129,10 +148,11 @@ class TlsServer:
         *,
         alpn: Sequence[str] = (),
         default_name: HostName | None = None,
+        policy: Policy = DEFAULT_POLICY,
         limits: ServerLimits | None = None,
         listener: Listener | None = None,
     ) -> None:
-        """See ``start_server``."""
+        """See ``start_server``; ``policy`` says what a name without a good answer gets."""
         self.provider = provider
         self.limits = limits or ServerLimits()
         self.protocol_factory = protocol_factory
@@ -142,8 +162,8 @@ class TlsServer:
         self.numbers = itertools.count(1)
         self.connections = 0
         self.waiting = 0
-        self._alpn = tuple(protocol.encode("ascii") for protocol in alpn)
-        self._default_name = default_name
+        protocols = tuple(protocol.encode("ascii") for protocol in alpn)
+        self._sites = _Sites(_Terms(protocols, policy), default_name)
         self._listener = listener
 
     async def listen(
@@ -164,9 +184,9 @@ class TlsServer:
         if self._listener is not None:
             self._listener(event)
 
-    def handshake(self) -> Handshake:
+    def handshake(self) -> Handshake[_Terms]:
         """Begin a client's handshake."""
-        return Handshake(self.contexts, self._default_name, lambda _name: self._alpn)
+        return Handshake(self.contexts, self._sites)
 
 
 class _Acceptor(asyncio.BufferedProtocol):
@@ -245,7 +265,7 @@ class _Acceptor(asyncio.BufferedProtocol):
         if not handshake.read_hello(data):
             return
         server.tell(HelloRead(self._number, handshake.name, handshake.hello_bytes))
-        credential = server.provider.known(handshake.name)
+        credential = handshake.from_memory(server.provider)
         if credential is not None:
             self._answer(credential)
             return
@@ -260,7 +280,7 @@ class _Acceptor(asyncio.BufferedProtocol):
     async def _look_up(self) -> None:
         server = self._server
         try:
-            credential = await self._handshake.credential(lambda: server.provider)
+            credential = await self._handshake.look_up(lambda: server.provider)
             self._task = None
             self._raw.resume_reading()
             self._answer(credential)
