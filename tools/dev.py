@@ -54,6 +54,8 @@ PROGRAMS = (
     Program(("curl",), "curl"),
     Program(("keytool",), "default-jre-headless"),
     Program(("chromium", "chromium-browser"), "chromium", ubuntu="chromium-browser"),
+    Program(("certutil",), "libnss3-tools"),
+    Program(("haproxy",), "haproxy"),
     Program(("smbd",), "samba"),
     Program(("smbclient",), "smbclient"),
     Program(("tshark",), "tshark"),

@@ -12,20 +12,28 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from centcert.frontend import proxy_protocol as pp2
+from centcert.names import HostName
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 _PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{name}</title><style>
- body {{ font: 17px/1.5 system-ui, sans-serif; color: #1c2733; background: #eef2f5; margin: 0 }}
- main {{ max-width: 40rem; margin: 12vh auto; background: #fff; padding: 2.5rem 3rem;
+<html lang="en"><head><meta charset="utf-8"><title>{name}</title>
+<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">
+<style>
+ :root {{ --ink: #1c2733; --quiet: #5b6b7a; --page: #eef2f5; --card: #fff }}
+ @media (prefers-color-scheme: dark) {{
+  :root {{ --ink: #e4eaf0; --quiet: #93a3b3; --page: #11161b; --card: #1b232b }} }}
+ body {{ font: 17px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page);
+        margin: 0 }}
+ main {{ max-width: 34rem; margin: 12vh auto; background: var(--card); padding: 2.5rem 3rem;
         border-radius: .75rem; box-shadow: 0 1px 3px #0002, 0 12px 40px #0001 }}
+ @media (max-width: 42rem) {{ main {{ margin: 1rem; padding: 1.5rem }} }}
  h1 {{ font-size: 1.6rem; margin: 0 0 .25rem; overflow-wrap: anywhere }}
- p {{ margin: 0 0 1.5rem; color: #5b6b7a }}
+ p {{ margin: 0 0 1.5rem; color: var(--quiet) }}
  dl {{ display: grid; grid-template-columns: max-content 1fr; gap: .4rem 1.5rem; margin: 0 }}
- dt {{ color: #5b6b7a }} dd {{ margin: 0; font-family: ui-monospace, monospace;
+ dt {{ color: var(--quiet) }} dd {{ margin: 0; font-family: ui-monospace, monospace;
         overflow-wrap: anywhere }}
 </style></head><body><main><h1>{name}</h1>
 <p>This server keeps no certificate: it was read from the central store.</p>
@@ -87,4 +95,5 @@ def _page(facts: dict[str, str]) -> bytes:
         f"<dt>{html.escape(title)}</dt><dd>{html.escape(value)}</dd>"
         for title, value in facts.items()
     )
-    return _PAGE.format(name=html.escape(facts.get("Name", "")), facts=rows).encode()
+    name = HostName.parse(facts["Name"]).unicode
+    return _PAGE.format(name=html.escape(name), facts=rows).encode()

@@ -1,0 +1,88 @@
+"""Chromium opens the demo's page over HTTPS, and trusts it for the demo's authority alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.served import CENTCERT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+OFFLINE = [
+    "--headless",
+    "--no-sandbox",  # which root cannot have
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@dataclass(frozen=True)
+class Demo:
+    address: str
+    ca_file: str
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[Demo]:
+    with subprocess.Popen([*CENTCERT, "demo"], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            words = next(line for line in process.stdout if line.startswith("  curl ")).split()
+            host, port = words[words.index("--connect-to") + 1].rsplit(":", 2)[1:]
+            yield Demo(f"{host}:{port}", words[words.index("--cacert") + 1])
+        finally:
+            process.terminate()
+
+
+def browse(url: str, demo: Demo, home: Path) -> str:
+    """Return the page as Chromium has it; nothing if it would show a warning."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    assert chromium is not None
+    return subprocess.run(
+        [chromium, *OFFLINE, f"--user-data-dir={home}/profile", "--dump-dom",
+         f"--host-resolver-rules=MAP * {demo.address}", url],
+        capture_output=True, text=True, timeout=60, check=True,
+        env={**os.environ, "HOME": str(home)},
+    ).stdout  # fmt: skip
+
+
+def trust(ca_file: str, home: Path) -> None:
+    """Put the authority where Chromium keeps what its user trusts (NSS's shared database)."""
+    database = home / ".pki" / "nssdb"
+    database.mkdir(parents=True)
+    for options in (
+        ("-N", "--empty-password"),
+        ("-A", "-n", "demo", "-t", "C,,", "-i", ca_file),
+    ):
+        subprocess.run(["certutil", "-d", f"sql:{database}", *options], check=True)
+
+
+@pytest.mark.parametrize(
+    ("url", "key"),
+    [
+        ("https://www.contoso.example/", "www.contoso.example.pfx"),
+        ("https://bücher.example/", "bücher.example.pfx"),
+    ],
+)
+def test_the_page_opens_without_a_warning(demo: Demo, tmp_path: Path, url: str, key: str):
+    trust(demo.ca_file, tmp_path)
+    page = browse(url, demo, tmp_path)
+    for fact in (key, "TLSv1.3", "X25519MLKEM768"):
+        assert f"<dd>{fact}</dd>" in page
+
+
+def test_without_trust_it_does_not_open(demo: Demo, tmp_path: Path):
+    assert browse("https://www.contoso.example/", demo, tmp_path) == ""
