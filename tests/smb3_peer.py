@@ -159,6 +159,11 @@ def opened(size: int, context: bytes = b"") -> bytes:
     return struct.pack("<HBBIQQQQQQII16sII", *fields) + context
 
 
+def closed(size: int, *, written: int = 3, changed: int = 4) -> bytes:
+    """As ``opened`` says it: the file as it is when it is closed."""
+    return struct.pack("<HHIQQQQQQI", 60, 1, 0, 1, 2, written, changed, 0, size, 0x80)
+
+
 def data(content: bytes) -> bytes:
     return struct.pack("<HBBIII", 17, 80, 0, len(content), 0, 0) + content
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 import smbclient  # type: ignore[import-untyped]
 
+from centcert import smb3
 from centcert.demo.samba import PrivateSamba
 from centcert.errors import (
     SettingsError,
@@ -261,7 +262,7 @@ async def test_an_old_connection_is_replaced_and_nobody_notices(start_samba: Sta
     opened: Counter[str] = Counter()
 
     def listener(event: Event) -> None:
-        if isinstance(event, SmbStep) and type(event.step).__name__ == "TreeConnected":
+        if isinstance(event, SmbStep) and isinstance(event.step, smb3.TreeConnected):
             opened[event.purpose] += 1
 
     timing = Timing(fetch_s=30, try_s=20, connect_s=20, recycle_after_s=0.3)
@@ -282,6 +283,24 @@ async def test_an_old_connection_is_replaced_and_nobody_notices(start_samba: Sta
     assert not watching.done()
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
+
+
+async def test_calls_under_way_are_told_that_the_store_was_closed(
+    start_samba: Start, open_on: Open
+):
+    samba = start_samba()
+    store = open_on(samba)
+    await store.fetch(KEY)
+    samba.freeze()
+    try:
+        calls = [asyncio.ensure_future(store.fetch(KEY)) for _ in range(10)]
+        await asyncio.sleep(0)
+        await store.close()
+        for answer in await asyncio.gather(*calls, return_exceptions=True):
+            assert isinstance(answer, StoreUnavailable)
+            assert "was closed" in str(answer)
+    finally:
+        samba.thaw()
 
 
 # --- two servers --------------------------------------------------------------------
@@ -592,6 +611,26 @@ async def test_two_writes_within_a_tick_of_the_clock_have_two_versions(
         blob = await store.fetch(KEY)
         assert blob is not None
         assert bytes_of.setdefault(blob.version, blob.data) == blob.data
+
+
+async def test_a_file_is_read_again_only_if_it_has_just_changed(samba: PrivateSamba, open_on: Open):
+    heard: list[object] = []
+    store = open_on(samba, listener=heard.append)
+
+    async def reads() -> int:
+        heard.clear()
+        assert await data_of(store) == b"here"
+        steps = [event.step for event in heard if isinstance(event, SmbStep)]
+        return sum(isinstance(step, smb3.OperationEnded) and step.path == KEY for step in steps)
+
+    async with asyncio.timeout(PATIENCE_S):
+        while True:  # a busy machine may take longer to read than the change stays fresh
+            (samba.folder / KEY).write_bytes(b"here")
+            if await reads() > 1:
+                break
+    await asyncio.sleep(1)  # of the file's age, not for anything to happen
+    assert store._inspection.wants_file(store._servers[0]) is False
+    assert await reads() == 1
 
 
 # --- watching -------------------------------------------------------------------------

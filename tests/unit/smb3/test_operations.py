@@ -13,7 +13,7 @@ from centcert.smb3.operations import Limits
 from centcert.smb3.requests import Access
 from centcert.smb3.status import Kind
 from centcert.smb3.wire import Command, Reply, replies_in
-from tests.smb3_peer import data, folder_page, message, opened, written
+from tests.smb3_peer import closed, data, folder_page, message, opened, written
 
 if TYPE_CHECKING:
     from centcert.smb3.operations import Compound, Operation
@@ -58,6 +58,22 @@ def test_a_small_file_takes_one_frame():
     assert file.data == b"content"
     assert (file.info.size, file.info.created, file.info.written, file.info.changed) == (7, 1, 3, 4)
     assert "content" not in repr(file)
+
+
+def test_a_file_that_was_written_to_between_open_and_close_is_changing():
+    for then in (closed(8), closed(7, written=5), closed(7, changed=5)):
+        fetch = operations.fetch("www.pfx", 1000, LIMITS)
+        replies = answers(next(fetch), opened(7), data(b"content"), then)
+        with pytest.raises(FileChanging):
+            fetch.send(replies)
+
+
+def test_a_file_that_stood_still_until_it_was_closed_is_whole():
+    fetch = operations.fetch("www.pfx", 1000, LIMITS)
+    compound = next(fetch)
+    assert compound[-1].body[2:4] == b"\1\0", "the server is asked how the file is"
+
+    assert finish(fetch, answers(compound, opened(7), data(b"content"), closed(7)))
 
 
 def test_an_empty_file_is_one():
