@@ -157,7 +157,7 @@ class FileServer:
     def connect_behind(self) -> None:
         """See to it that there is a connection for the next call."""
         if not self._data[0].dialling:
-            self._errands.start(_quietly(self._data[0].connect()))
+            self._errands.start(_quietly(self._data[0].connect))
 
     async def fetch(self, path: str) -> smb3.File | None:
         """Read a file whole; ``None`` if it is absent, a folder, or cannot be.
@@ -326,7 +326,7 @@ class FileServer:
             for line, lane in lines:
                 resting = self._rest.rests(asyncio.get_running_loop().time())
                 if line is None and not lane.dialling and not resting:
-                    self._errands.start(_quietly(lane.connect()))
+                    self._errands.start(_quietly(lane.connect))
         return self._data[index]
 
     def _failed(self, error: StoreError) -> StoreError:
@@ -383,7 +383,7 @@ class FileServer:
                 if line is None:
                     continue
                 if now - line.opened_at >= self._timing.recycle_after_s:
-                    await _quietly(lane.renew())
+                    await _quietly(lane.renew)
                 elif now - line.used_at >= self._timing.echo_after_s:
                     await self._sound(lane, line)
 
@@ -401,7 +401,7 @@ def _is_gone(error: smb3.SmbError) -> bool:
     return isinstance(error, smb3.ConnectionLost)
 
 
-async def _quietly(work: Awaitable[object]) -> None:
-    """Await what nobody waits for; a failure is noted where it matters."""
+async def _quietly(work: Callable[[], Awaitable[object]]) -> None:
+    """Do what nobody waits for; a failure is noted where it matters."""
     with suppress(StoreError):
-        await work
+        await work()
