@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -54,4 +55,5 @@ async def _visit(address: tuple[str, int], name: HostName, context: ssl.SSLConte
         return Visit(x509.load_der_x509_certificate(certificate), status)
     finally:
         writer.close()
-        await writer.wait_closed()
+        with suppress(OSError):  # the rest of the page may meet our close_notify
+            await writer.wait_closed()

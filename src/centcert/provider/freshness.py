@@ -63,6 +63,7 @@ class Freshness:
         self._listener = listener
         self._changed_keys: set[str] = set()
         self._watch: object | None = None  # stands for the watch that tells all now
+        self._watch_failed = False
         self._noted = asyncio.Event()
         self._look_now = asyncio.Event()
 
@@ -76,6 +77,7 @@ class Freshness:
                         pause_s = REWATCH_S[0]
                         self._note(change.key)
             except StoreError as error:
+                self._watch_failed = True
                 self._listener(WatchFailed(error))
             finally:
                 self._distrust()
@@ -83,10 +85,19 @@ class Freshness:
             pause_s = min(2 * pause_s, longest_s)
 
     async def poll(self) -> None:
-        """Compare memory with the store's listing in every refresh interval until cancelled."""
+        """Compare memory with the store's listing in every refresh interval until cancelled.
+
+        What fails is tried again soon: the watch may have outlived what the listing did
+        not, and nothing else would ask for another one.
+        """
+        failures = 0
         while True:
+            wait_s = self._refresh_s
+            if failures:
+                first_s, longest_s = REWATCH_S
+                wait_s = min(wait_s, first_s * 2 ** min(failures - 1, 32), longest_s)
             # Nodes that were started together must not list together for ever.
-            wait_s = self._refresh_s * random.uniform(0.9, 1.0)  # noqa: S311
+            wait_s *= random.uniform(0.9, 1.0)  # noqa: S311
             try:
                 async with asyncio.timeout(wait_s):
                     await self._look_now.wait()
@@ -96,8 +107,13 @@ class Freshness:
             try:
                 await self._compare()
             except StoreError as error:
+                failures += 1
                 self._loader.index.fresh = False
                 self._listener(WatchFailed(error))
+            else:
+                if failures and not self._watch_failed:
+                    self._listener(Watching())
+                failures = 0
 
     async def _compare(self) -> None:
         watch, added = self._watch, self._loader.index.added()
@@ -149,6 +165,7 @@ class Freshness:
         if key is None:  # a watch begins, or begins anew after it has lost changes
             self._distrust()
             self._watch = object()
+            self._watch_failed = False
             self._listener(Watching())
             self._cache.forget_absences()
             self._look_now.set()

@@ -29,7 +29,7 @@ from centcert.provider.events import (
     Watching,
     Withdrawn,
 )
-from centcert.stores import Blob, Change, MemoryStore
+from centcert.stores import Blob, Change, MemoryStore, StoredFile
 from tests.unit.provider.conftest import AUTHORITY, Rig, pem
 
 WWW = HostName.parse("www.contoso.example")
@@ -478,6 +478,30 @@ async def test_a_store_that_fails_is_not_believed_to_lack_a_name(
         await rig.until(WatchFailed)
         with pytest.raises(StoreUnavailable):
             await provider.credential(WWW)
+
+
+async def test_a_listing_that_fails_under_a_watch_is_asked_for_again_soon(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("centcert.provider.freshness.REWATCH_S", (0.01, 0.01))
+    failures = [StoreUnavailable(rig.store.url, "once")]
+    list_well = rig.store.list
+
+    async def list_badly_once() -> list[StoredFile]:
+        if failures:
+            raise failures.pop()
+        return await list_well()
+
+    monkeypatch.setattr(rig.store, "list", list_badly_once)
+    async with rig.provider() as provider:
+        await rig.until(WatchFailed)
+        assert codes(provider) == {"changes-unseen": rig.store.url}
+        await rig.until(Watching, times=2)
+        assert codes(provider) == {}
+        assert rig.store.watched == 1
+        with pytest.raises(UnknownName):
+            await provider.credential(WWW)
+        assert rig.store.fetched.total() == 0
 
 
 # --- findings ----------------------------------------------------------------------
