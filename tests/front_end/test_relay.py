@@ -280,6 +280,7 @@ def full_backlog() -> Iterator[str]:
         yield "{}:{}".format(*listener.getsockname())
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_a_backend_that_does_not_accept_in_time(serve: Serve):
     """Guards: the time for the handshake went on running while the backend was sought."""
     with full_backlog() as to:
@@ -319,6 +320,7 @@ class Progress:
         return seen
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_a_slow_reader_stops_the_backend(serve: Serve, backend: Backend):
     sent = Progress()
 
@@ -340,6 +342,7 @@ async def test_a_slow_reader_stops_the_backend(serve: Serve, backend: Backend):
         visitor.leave()
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_a_slow_backend_stops_the_client(serve: Serve, backend: Backend):
     go_on = asyncio.Event()
 
@@ -451,6 +454,7 @@ class Sealer:
         return head + len(sealed).to_bytes(2, "big") + sealed
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_a_client_that_asks_for_renegotiation_without_end(serve: Serve, backend: Backend):
     """Guards: each is refused by an alert; a client that reads none of them filled the memory."""
     async with serve(await backend(echo)) as running:
