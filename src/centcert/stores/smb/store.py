@@ -94,9 +94,6 @@ class SmbStore(Store):
                 return await self._fetch_settled(key)
         except smb3.FileTooLarge as error:
             raise too_large(key, error.size) from error
-        except StoreError:
-            self._check_open()  # then this is what there is to say
-            raise
         except TimeoutError as error:
             sentence = f"{self.url} gave no answer within {self._timing.fetch_s:g} s."
             raise StoreUnavailable(self.url, sentence) from error
