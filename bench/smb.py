@@ -187,7 +187,7 @@ async def measure_listing(samba: PrivateSamba, figures: Figures, count: int) -> 
     await connection.close()
     figures.add(f"centcert: listing of {count:,} files, s", spent)
     figures.add(f"centcert: CPU of a listing of {count:,}, s", cpu)
-    figures.add("centcert: longest loop delay in that, ms", max(delays) * 1e3)
+    figures.add(f"centcert: longest loop delay in a listing of {count:,}, ms", max(delays) * 1e3)
 
 
 @contextlib.contextmanager
