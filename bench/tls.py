@@ -6,7 +6,6 @@ The two take turns, batch by batch, so that a busy machine disturbs them alike.
 
 Run: ``python bench/tls.py [--quick]``
 """
-# ruff: noqa: D102, INP001, S101, T201  a script that prints and checks itself
 
 from __future__ import annotations
 

@@ -48,6 +48,7 @@ def openssl_hello(name: str | None, protocols: list[bytes], version: int) -> Mad
 def python_hello(name: str) -> Made:
     outgoing = ssl.MemoryBIO()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # some systems' Pythons offer older ones too
     context.set_alpn_protocols(["h2", "http/1.1"])
     client = context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=name)
     try:

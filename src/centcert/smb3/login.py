@@ -157,7 +157,7 @@ class _KerberosProof:
             )
         except ImportError as error:
             raise LoginUnusable(
-                "Kerberos needs the packages gssapi and krb5: install pyspnego[kerberos]."
+                "Kerberos needs the packages gssapi and krb5: install centcert[kerberos]."
             ) from error
         except SpnegoError as error:
             raise _unusable(error) from error

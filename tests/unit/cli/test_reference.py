@@ -13,7 +13,7 @@ from centcert.cli.main import centcert
 from centcert.cli.serve import serve
 
 TEXT = (Path(__file__).parents[3] / "docs" / "reference.md").read_text()
-TABLES = {
+TABLES: dict[str, type[msgspec.Struct]] = {
     "store": settings.StoreSettings,
     "listen": settings.ListenSettings,
     "limits": settings.LimitSettings,
