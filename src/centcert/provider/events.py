@@ -7,11 +7,11 @@ and times; never key bytes or passwords.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
     from centcert.errors import BadBlob, CentcertError
     from centcert.names import HostName
@@ -123,6 +123,13 @@ class Withdrawn:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """The store was listed; ``keys`` are those of all its files."""
+
+    keys: Container[str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class WatchFailed:
     """Changes cannot be seen now, only polled for; ``error`` says why."""
 
@@ -136,7 +143,7 @@ class Watching:
 
 Event: TypeAlias = (
     "Asked | Hit | Fetched | FetchFailed | Decoded | Unusable | Found | Refused | Refreshed"
-    " | Kept | Recalled | Withdrawn | WatchFailed | Watching | Fault | StoreEvent"
+    " | Kept | Recalled | Withdrawn | Listed | WatchFailed | Watching | Fault | StoreEvent"
 )
 
 Listener: TypeAlias = "Callable[[Event], None]"

@@ -20,6 +20,7 @@ from centcert.provider.events import (
     Decoded,
     Fetched,
     FetchFailed,
+    Listed,
     Unusable,
     WatchFailed,
     Watching,
@@ -28,6 +29,8 @@ from centcert.provider.lastgood import Fault
 from centcert.stores.events import Weakness, WeaknessGone
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from centcert.credential import Credential
     from centcert.errors import CentcertError
     from centcert.provider.events import Event
@@ -39,6 +42,8 @@ EXPIRING_S: Final = 10 * 86_400.0
 """Ten days: certificates of 47 days are renewed long before, at two thirds of their life."""
 
 _OF_DATES: Final = ("expired", "expiring", "hides-wildcard")
+
+_OF_FILES: Final = ("bad-file", "wrong-name", "file-denied", *_OF_DATES)
 
 _TOLD_ONCE: Final = {"copy-damaged", "copy-expired"}
 """Faults that are over as soon as they are told: the copy is not served, or removed."""
@@ -87,6 +92,10 @@ class Findings:
         since = now if held is None else held.since
         self._found[code, subject] = Finding(code, subject, since, sentence)
 
+    def has(self, code: str, subject: str) -> bool:
+        """Say whether this is found now."""
+        return (code, subject) in self._found
+
     def clear(self, code: str, subject: str) -> None:
         """Remove a finding, if it is there."""
         if self._found.pop((code, subject), None) is not None:
@@ -107,6 +116,8 @@ class Findings:
                     self._gone(key)
             case FetchFailed(key=key, error=error):
                 self._unreached(key, error, now)
+            case Listed(keys=keys):
+                self._listed(keys)
             case WatchFailed(error=error):
                 self.find("changes-unseen", self._store_url, str(error), now)
             case Watching():
@@ -148,8 +159,18 @@ class Findings:
             self.find("hides-wildcard", key, sentence, now)
 
     def _gone(self, key: str) -> None:
-        for code in ("bad-file", "wrong-name", "file-denied", *_OF_DATES):
+        for code in _OF_FILES:
             self.clear(code, key)
+
+    def _listed(self, keys: Container[str]) -> None:
+        """Clear what was found in files that the store does not hold.
+
+        Nobody may ask for them again: with a fresh index absent files are not fetched. Where
+        a folder is denied, any key looks denied, also of names that strangers make up.
+        """
+        for code, subject in tuple(self._found):
+            if code in _OF_FILES and subject not in keys:
+                self.clear(code, subject)
 
     def _reached(self, key: str) -> None:
         self.clear("store-unreachable", self._store_url)

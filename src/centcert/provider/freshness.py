@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from centcert.errors import StoreError
 from centcert.names import HostName, pattern_of
-from centcert.provider.events import Listener, WatchFailed, Watching
+from centcert.provider.events import Listed, Listener, WatchFailed, Watching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -118,6 +118,7 @@ class Freshness:
     async def _compare(self) -> None:
         watch, added = self._watch, self._loader.index.added()
         listing = {file.key: file.version for file in await self._store.list()}
+        self._listener(Listed(listing.keys()))
         await self._loader.index.rebuild(tuple(listing), settled=added)
         # Only if one and the same watch has told all that came since the listing began.
         self._loader.index.fresh = watch is not None and watch is self._watch

@@ -352,9 +352,13 @@ class Provider:
 
     def _confirm(self, name: HostName) -> None:
         entry = self._cache.peek(name)
-        if entry is not None:
-            entry.fresh_until = self._fresh_until(entry.credential)
-            self._check_dates(name, entry.credential)
+        if entry is None:
+            return
+        if any(self._findings.has("file-denied", key) for key, _ in entry.examined):
+            self._renew(name)  # a listing does not tell whether it may be read again
+            return
+        entry.fresh_until = self._fresh_until(entry.credential)
+        self._check_dates(name, entry.credential)
 
     def _renew(self, name: HostName) -> None:
         self._cache.forget_absent(name)

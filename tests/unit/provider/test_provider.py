@@ -55,7 +55,7 @@ async def test_a_first_visit_is_fetched_and_a_second_is_answered_from_memory(rig
         assert provider.known(WWW) is credential
         assert await provider.credential(WWW) is credential
         assert rig.store.fetched.total() == fetches
-    assert [kind for kind in rig.kinds() if kind != "Watching"] == [
+    assert [kind for kind in rig.kinds() if kind not in {"Watching", "Listed"}] == [
         *("Asked", "Fetched", "Fetched", "Decoded", "Found"),
         *("Asked", "Hit", "Asked", "Hit"),
     ]
@@ -544,6 +544,38 @@ async def test_an_unreachable_store_is_found_and_cleared(rig: Rig, monkeypatch: 
         rig.store.heal()
         await rig.until(Watching, times=2)
         await provider.credential(WWW)
+        assert codes(provider) == {}
+
+
+async def test_what_was_denied_with_the_whole_folder_is_cleared_by_a_listing(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("centcert.provider.freshness.REWATCH_S", (0.01, 0.01))
+    rig.files.put(f"{WWW}.pfx", AUTHORITY.issue(WWW).pfx())
+    async with rig.provider() as provider:
+        await provider.credential(WWW)
+        await listed(rig)
+        rig.store.fail(StoreDenied)
+        await rig.until(WatchFailed)
+        await provider.reload(WWW)
+        with pytest.raises(StoreDenied):
+            await provider.credential(MAIL)
+        denied = {one.subject for one in provider.findings() if one.code == "file-denied"}
+        assert {WWW, MAIL} == {key.rpartition(".")[0] for key in denied}
+        rig.store.heal()
+        while provider.findings():
+            await asyncio.sleep(0.01)
+
+
+async def test_what_was_wrong_with_a_file_goes_with_it(rig: Rig):
+    rig.files.put(KEY, b"-----BEGIN nothing")
+    async with rig.provider(refresh_s=0.2) as provider:
+        await listed(rig)
+        with pytest.raises(BlobDamaged):
+            await provider.credential(WWW)
+        assert codes(provider) == {"bad-file": KEY}
+        rig.files.remove(KEY)
+        await listed(rig, rig.store.listed + 2)
         assert codes(provider) == {}
 
 
