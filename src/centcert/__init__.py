@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from centcert.asgi import Application as Application
     from centcert.credential import Credential as Credential
     from centcert.errors import BadBlob as BadBlob
     from centcert.errors import CentcertError as CentcertError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Application": "asgi",
     "BadBlob": "errors",
     "CacheLimits": "provider",
     "CentcertError": "errors",
@@ -57,6 +59,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Application",
     "BadBlob",
     "CacheLimits",
     "CentcertError",

@@ -12,6 +12,7 @@ from centcert.background import Background
 from centcert.control import Finding, NodeStatus, Reload, ReloadAll, Reloaded, Status
 from centcert.errors import SettingsError
 from centcert.frontend import FrontEnd
+from centcert.frontend.applications import Applications
 from centcert.names import HostName, candidates
 from centcert.provider import Provider
 from centcert.provider.lastgood import LastGood
@@ -63,7 +64,9 @@ class Node:
             self._front_end = FrontEnd(
                 provider, tasks, limits=self._settings.limits.limits(), listener=self._listener
             )
-            await self._front_end.listen([one.listener() for one in self._settings.listen])
+            self._applications = Applications(tasks, self._front_end.numbers, self._listener)
+            stack.push_async_callback(self._applications.close)
+            await self._listen(self._settings, provider)
             self._stack = stack.pop_all()
         return self
 
@@ -74,14 +77,16 @@ class Node:
         trace: TracebackType | None,
     ) -> None:
         try:
-            await self._front_end.close(self._settings.limits.grace)
+            async with asyncio.TaskGroup() as ends:
+                ends.create_task(self._applications.close())
+                await self._front_end.close(self._settings.limits.grace)
         finally:
             await self._stack.aclose()
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """The host and port of every open socket, with the ports that the kernel chose."""
-        return self._front_end.addresses
+        return self._front_end.addresses + self._applications.addresses
 
     async def answer(self, request: Request) -> Reply:
         """Answer a command that came through the control socket.
@@ -97,7 +102,7 @@ class Node:
                     version=__version__,
                     store=provider.store_url,
                     up_s=time.monotonic() - self._began,
-                    connections=self._front_end.connection_count,
+                    connections=self._connection_count,
                     names=names,
                     used_bytes=used_bytes,
                     findings=_findings(provider),
@@ -126,7 +131,7 @@ class Node:
         if settings.store != self._settings.store:
             source, provider = await self._open_source(settings)
         try:
-            await front_end.listen([one.listener() for one in settings.listen])
+            await self._listen(settings, front_end.provider if source is None else provider)
         except BaseException:
             if source is not None:
                 await source.aclose()
@@ -137,6 +142,21 @@ class Node:
             front_end.provider = provider
             await self._close_source()
             self._source = source
+
+    @property
+    def _connection_count(self) -> int:
+        return self._front_end.connection_count + self._applications.connection_count
+
+    async def _listen(self, settings: Settings, provider: Provider) -> None:
+        """Open exactly the listeners of ``settings``; if one cannot be opened, change nothing."""
+        apps = settings.app_listeners()
+        await self._applications.start([one.app for one in apps], settings.limits.grace)
+        try:
+            await self._front_end.listen(settings.listeners())
+            await self._applications.listen(apps, provider, settings.limits.limits())
+        except BaseException:
+            await self._front_end.listen(self._settings.listeners())
+            raise
 
     async def _open_source(self, settings: Settings) -> tuple[AsyncExitStack, Provider]:
         account = settings.store.account()

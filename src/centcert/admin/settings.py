@@ -17,7 +17,7 @@ from msgspec import Meta
 from centcert.admin.secrets import read_secret
 from centcert.admin.units import Duration, Size
 from centcert.errors import CentcertError, SettingsError
-from centcert.frontend import Backend, Limits, Listener, Site, TcpAddress
+from centcert.frontend import AppListener, Backend, Limits, Listener, Site, TcpAddress
 from centcert.names import HostName
 from centcert.provider import CacheLimits
 from centcert.provider.policy import Action, Policy
@@ -33,6 +33,7 @@ _LIMITS: Final = Limits()
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
 Protocol: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255)]  # RFC 7301 §3.1
 
+_APP: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 OrDefault: TypeAlias = Literal["default", "refuse"]
 OrLastGood: TypeAlias = Literal["last-good", "refuse"]
@@ -101,7 +102,8 @@ class ListenSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[[listen]]``: an address and what is behind it."""
 
     address: str
-    to: str
+    to: str | None = None
+    app: str | None = None
     default_name: HostName | None = None
     alpn: tuple[Protocol, ...] = ()
     proxy_protocol: bool = False
@@ -115,34 +117,57 @@ class ListenSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         with _as_value_error("address"):
             TcpAddress.parse(self.address)
-        with _as_value_error("to"):
-            Backend.parse(self.to)
+        if self.to is not None:
+            with _as_value_error("to"):
+                Backend.parse(self.to)
+        self._check_app()
         _each_once("sites", [_pattern(site.name) for site in self.sites])
 
-    def listener(self) -> Listener:
-        """Return the listener that these settings describe."""
-        sites = {_pattern(site.name): self._site(site) for site in self.sites}
+    def _check_app(self) -> None:
+        if (self.to is None) == (self.app is None):
+            raise ValueError("A listener has either `to`, a backend, or `app`, an application.")
+        if self.app is None:
+            return
+        if not _APP.fullmatch(self.app):
+            raise ValueError(f"app: {self.app!r} is no application: write module:attribute.")
+        for setting in ("sites", "alpn", "proxy_protocol"):
+            if getattr(self, setting):
+                raise ValueError(f"{setting}: A listener with `app` has none: it has no backend.")
+
+    def app_listener(self) -> AppListener:
+        """Return the listener that these settings describe; they have an ``app``."""
+        assert self.app is not None  # noqa: S101
         address = TcpAddress.parse(self.address)
-        return Listener(address, self._site(self), MappingProxyType(sites), self.default_name)
+        return AppListener(address, self.app, self.default_name, self._policy(self))
 
-    def _site(self, of: SiteSettings | ListenSettings) -> Site:
+    def listener(self) -> Listener:
+        """Return the listener that these settings describe; they have a ``to``."""
+        assert self.to is not None  # noqa: S101
+        sites = {_pattern(site.name): self._site(site, site.to) for site in self.sites}
+        address, own = TcpAddress.parse(self.address), self._site(self, self.to)
+        return Listener(address, own, MappingProxyType(sites), self.default_name)
+
+    def _site(self, of: SiteSettings | ListenSettings, to: str) -> Site:
         """Return what ``of`` says, with this listener's settings for what it leaves open."""
-
-        def setting(name: str) -> Any:  # noqa: ANN401  of the type that the field has
-            own = getattr(of, name)
-            return getattr(self, name) if own is None else own
-
+        alpn = self.alpn if of.alpn is None else of.alpn
         return Site(
-            Backend.parse(of.to),
-            tuple(protocol.encode() for protocol in setting("alpn")),
-            setting("proxy_protocol"),
-            Policy(
-                absent=Action(setting("on_absent")),
-                unavailable=Action(setting("on_unavailable")),
-                bad=Action(setting("on_bad")),
-                expired=Action(setting("on_expired")),
-                no_name=Action(self.on_no_name),
-            ),
+            Backend.parse(to),
+            tuple(protocol.encode() for protocol in alpn),
+            self.proxy_protocol if of.proxy_protocol is None else of.proxy_protocol,
+            self._policy(of),
+        )
+
+    def _policy(self, of: SiteSettings | ListenSettings) -> Policy:
+        def setting(name: str) -> str:
+            own = getattr(of, name)
+            return str(getattr(self, name) if own is None else own)
+
+        return Policy(
+            absent=Action(setting("on_absent")),
+            unavailable=Action(setting("on_unavailable")),
+            bad=Action(setting("on_bad")),
+            expired=Action(setting("on_expired")),
+            no_name=Action(self.on_no_name),
         )
 
 
@@ -200,6 +225,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         _each_once("listen", [str(TcpAddress.parse(one.address)) for one in self.listen])
+
+    def listeners(self) -> list[Listener]:
+        """Return the listeners with backends."""
+        return [one.listener() for one in self.listen if one.to is not None]
+
+    def app_listeners(self) -> list[AppListener]:
+        """Return the listeners with applications."""
+        return [one.app_listener() for one in self.listen if one.app is not None]
 
     def cache_limits(self) -> CacheLimits:
         """Return what the provider may remember."""

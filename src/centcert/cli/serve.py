@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import signal
+import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,12 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     "--listen", "listen_address", multiple=True, metavar="ADDR", help="host:port or :port."
 )
 @click.option("--to", "listen_to", metavar="BACKEND", help="host:port or unix:/path.")
+@click.option(
+    "--app",
+    "listen_app",
+    metavar="MODULE:NAME",
+    help="In place of --to: an ASGI application, run in this process. Needs centcert[asgi].",
+)
 @click.option(
     "--site",
     "listen_sites",
@@ -140,13 +147,18 @@ def serve(config: Path | None, **options: object) -> None:
 
     def load() -> Settings:
         path = settings_file(config)
-        needed = ("store_url", "listen_address", "listen_to")
+        needed = (
+            "store_url",
+            "listen_address",
+            "listen_app" if options["listen_app"] else "listen_to",
+        )
         if path is None and not all(options[option] for option in needed):
             raise click.UsageError(
-                "Give --store, --listen and --to, or a settings file with --config."
+                "Give --store, --listen and --to (or --app), or a settings file with --config."
             )
         return read_settings(path, _by_table(options))
 
+    sys.path.insert(0, "")  # where applications are looked for first, as by python -m
     run(_serve(load))
 
 

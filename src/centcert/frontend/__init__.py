@@ -2,6 +2,6 @@
 
 from centcert.frontend.addresses import Backend, TcpAddress
 from centcert.frontend.frontend import FrontEnd
-from centcert.frontend.listener import Limits, Listener, Site
+from centcert.frontend.listener import AppListener, Limits, Listener, Site
 
-__all__ = ["Backend", "FrontEnd", "Limits", "Listener", "Site", "TcpAddress"]
+__all__ = ["AppListener", "Backend", "FrontEnd", "Limits", "Listener", "Site", "TcpAddress"]

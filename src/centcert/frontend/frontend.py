@@ -78,7 +78,7 @@ class FrontEnd:
         self._tasks = tasks
         self._doors: dict[TcpAddress, _Door] = {}
         self._connections: set[ClientConnection] = set()
-        self._numbers = itertools.count(1)
+        self.numbers = itertools.count(1)
         self._waiting = 0
         self._emptied = asyncio.Event()
 
@@ -143,7 +143,7 @@ class FrontEnd:
 
     def connection(self, listener: Listener) -> ClientConnection:
         """Make the protocol for the next client of ``listener``."""
-        return ClientConnection(self, listener, next(self._numbers))
+        return ClientConnection(self, listener, next(self.numbers))
 
     def admit(self, connection: ClientConnection) -> bool:
         """Count a connection in, unless the front end is full."""

@@ -57,6 +57,22 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True)
+class AppListener:
+    """One address whose connections an ASGI application of this process serves.
+
+    Attributes:
+        app: where to import it from: ``module:attribute``.
+        default_name: as in ``Listener``.
+        policy: as in ``Site``.
+    """
+
+    address: TcpAddress
+    app: str
+    default_name: HostName | None = None
+    policy: Policy = DEFAULT_POLICY
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What strangers may take of a front end. Times are in seconds.
 

@@ -27,7 +27,7 @@ from centcert.tls.contexts import ServerContexts
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from centcert.credential import Credential
     from centcert.frontend.events import Event, Listener
@@ -123,22 +123,15 @@ async def start_server(
     Raises:
         OSError: the address cannot be listened on.
     """
-    server = TlsServer(
-        protocol_factory,
-        provider,
-        alpn=alpn,
-        default_name=default_name,
-        limits=limits,
-        listener=listener,
-    )
+    server = TlsServer(protocol_factory, provider, limits=limits, listener=listener)
+    server.offer(alpn, default_name)
     return await server.listen(host, port, **options)
 
 
 class TlsServer:
     """What the connections of one server share. ``start_server`` is the usual way to one.
 
-    Attributes:
-        provider: is asked for the credentials of clients to come; can be replaced.
+    ``provider``, ``limits`` and ``protocol_factory`` can be replaced for clients to come.
     """
 
     def __init__(
@@ -146,25 +139,40 @@ class TlsServer:
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         provider: Provider,
         *,
-        alpn: Sequence[str] = (),
-        default_name: HostName | None = None,
-        policy: Policy = DEFAULT_POLICY,
         limits: ServerLimits | None = None,
         listener: Listener | None = None,
+        numbers: Iterator[int] | None = None,
     ) -> None:
-        """See ``start_server``; ``policy`` says what a name without a good answer gets."""
+        """Serve nobody yet: see ``listen``.
+
+        Args:
+            protocol_factory: as for ``start_server``, like most arguments.
+            provider: is asked for credentials.
+            limits: what strangers may take.
+            listener: is told each step.
+            numbers: the numbers of connections in events, if others count as well.
+        """
         self.provider = provider
         self.limits = limits or ServerLimits()
         self.protocol_factory = protocol_factory
         self.contexts = ServerContexts()
         self.loop = asyncio.get_running_loop()
         self.buffer = memoryview(bytearray(READ_BYTES))
-        self.numbers = itertools.count(1)
+        self.numbers = numbers or itertools.count(1)
         self.connections = 0
         self.waiting = 0
+        self._sites = _Sites(_Terms((), DEFAULT_POLICY), None)
+        self._listener = listener
+
+    def offer(
+        self,
+        alpn: Sequence[str],
+        default_name: HostName | None,
+        policy: Policy = DEFAULT_POLICY,
+    ) -> None:
+        """Set what clients to come are offered, and what a name without a good answer gets."""
         protocols = tuple(protocol.encode("ascii") for protocol in alpn)
         self._sites = _Sites(_Terms(protocols, policy), default_name)
-        self._listener = listener
 
     async def listen(
         self,

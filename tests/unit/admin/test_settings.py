@@ -139,7 +139,22 @@ def test_a_wrong_file(tmp_path: Path, wrong: str, sentence: str):
             "limits: handshake_timeout must be longer than 0 s.",
         ),
         ("[limits]\nhandshakes = 1", "limits: there is no setting `handshakes`."),
-        ('[[listen]]\naddress = ":1"', "listen[1]: the setting `to` is missing."),
+        (
+            '[[listen]]\naddress = ":1"',
+            "listen[1]: A listener has either `to`, a backend, or `app`, an application.",
+        ),
+        (
+            '[[listen]]\naddress = ":1"\nto = "a:80"\napp = "a:b"',
+            "listen[1]: A listener has either `to`, a backend, or `app`, an application.",
+        ),
+        (
+            '[[listen]]\naddress = ":1"\napp = "a b"',
+            "listen[1]: app: 'a b' is no application: write module:attribute.",
+        ),
+        (
+            '[[listen]]\naddress = ":1"\napp = "a.b:c"\nalpn = ["h2"]',
+            "listen[1]: alpn: A listener with `app` has none: it has no backend.",
+        ),
         (
             '[[listen]]\naddress = ":1"\nto = ":80"',
             "listen[1]: to: ':80' is not a backend: write host:port or unix:/path.",
