@@ -30,7 +30,9 @@ CENTCERT = ENVIRONMENT / "bin" / "centcert"
 STAMP = ENVIRONMENT / "installed"
 VERSION = ".".join(map(str, sys.version_info[:3]))
 DEBIAN_PYTHON = "python" + ".".join(map(str, sys.version_info[:2]))
-LOCKS = {name: ROOT / "requirements" / f"{name}.txt" for name in ("run", "dev", "kerberos")}
+LOCKS = {
+    name: ROOT / "requirements" / f"{name}.txt" for name in ("run", "dev", "kerberos", "fuzz")
+}
 KINDS = {"run": ("run",), "dev": ("dev",), "test": ("dev", "kerberos")}  # each holds the one before
 CHECKED = ("src", "tests", "tools", "bench", "examples")
 
@@ -59,6 +61,7 @@ PROGRAMS = (
     Program(("smbd",), "samba"),
     Program(("smbclient",), "smbclient"),
     Program(("tshark",), "tshark"),
+    Program(("faketime",), "faketime"),
     Program(("krb5kdc",), "krb5-kdc"),
     Program(("kadmin.local",), "krb5-admin-server"),
     Program(("kinit",), "krb5-user"),
@@ -128,6 +131,22 @@ def bench(args: Sequence[str]) -> int:
     return 2
 
 
+def chaos(args: Sequence[str]) -> NoReturn:
+    """Break everything around a node while clients visit it ([--minutes N])."""
+    install("dev")
+    install_programs(PROGRAMS)
+    os.chdir(ROOT)
+    replace_by("-m", "tests.chaos", *args)
+
+
+def fuzz(args: Sequence[str]) -> NoReturn:
+    """Feed the SMB client what no server sends, led by coverage (libFuzzer ARGS; a minute)."""
+    install("dev")
+    install_lock("fuzz")
+    os.chdir(ROOT)
+    replace_by("-m", "tests.fuzz", str(ENVIRONMENT / "corpus"), *(args or ["-max_total_time=60"]))
+
+
 def lock(args: Sequence[str]) -> int:
     """Make the lock files again; with -U take the newest versions (uv pip compile ARGS)."""
     install("dev")
@@ -138,6 +157,7 @@ def lock(args: Sequence[str]) -> int:
     selections = {
         "dev": ["--group", "dev", "--extra", "asgi"],
         "run": ["--group", "build", "--constraints", str(LOCKS["dev"])],
+        "fuzz": ["--group", "fuzz", "--constraints", str(LOCKS["dev"])],
         "kerberos": ["--extra", "kerberos", "--constraints", str(LOCKS["dev"])],
     }
     for name, selection in selections.items():
@@ -153,6 +173,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "check": check,
     "fix": fix,
     "bench": bench,
+    "chaos": chaos,
+    "fuzz": fuzz,
     "lock": lock,
 }
 

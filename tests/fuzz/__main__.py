@@ -1,8 +1,7 @@
 """Looks for bytes that break the SMB client, led by which code they reach.
 
-From the project's folder, with Atheris installed, which nothing else needs::
+``./dev fuzz`` runs it, with Atheris installed, which nothing else needs::
 
-    pip install atheris
     python -m tests.fuzz FOLDER -max_total_time=60
 
 FOLDER keeps what was found to reach new code; the options are libFuzzer's. It ends with
