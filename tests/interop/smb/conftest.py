@@ -12,6 +12,7 @@ import pytest
 
 from centcert import smb3
 from centcert.demo.samba import PrivateSamba
+from centcert.testing import Authority
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -57,6 +58,14 @@ def open_files(samba: PrivateSamba) -> int:
             with suppress(OSError):
                 count += descriptor.readlink().is_relative_to(samba.folder)
     return count
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """A CA whose root is in ``ca.pem`` for clients."""
+    authority = Authority()
+    (tmp_path / "ca.pem").write_bytes(authority.root_pem)
+    return authority
 
 
 @pytest.fixture
