@@ -62,6 +62,7 @@ PROGRAMS = (
     Program(("smbclient",), "smbclient"),
     Program(("tshark",), "tshark"),
     Program(("faketime",), "faketime"),
+    Program(("faketime",), "faketime"),
     Program(("krb5kdc",), "krb5-kdc"),
     Program(("kadmin.local",), "krb5-admin-server"),
     Program(("kinit",), "krb5-user"),
@@ -147,6 +148,14 @@ def fuzz(args: Sequence[str]) -> NoReturn:
     replace_by("-m", "tests.fuzz", str(ENVIRONMENT / "corpus"), *(args or ["-max_total_time=60"]))
 
 
+def chaos(args: Sequence[str]) -> NoReturn:
+    """Break everything around a node while clients visit it ([--minutes N])."""
+    install("dev")
+    install_programs(PROGRAMS)
+    os.chdir(ROOT)
+    replace_by("-m", "tests.chaos", *args)
+
+
 def lock(args: Sequence[str]) -> int:
     """Make the lock files again; with -U take the newest versions (uv pip compile ARGS)."""
     install("dev")
@@ -173,6 +182,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "check": check,
     "fix": fix,
     "bench": bench,
+    "chaos": chaos,
     "chaos": chaos,
     "fuzz": fuzz,
     "lock": lock,
