@@ -22,9 +22,9 @@ from tests.interop.smb.scene import (
 )
 
 if TYPE_CHECKING:
-    from centcert.testing import Authority
     from pathlib import Path
 
+    from centcert.testing import Authority
     from tests.interop.smb.conftest import Start
 
 NAME = "www.contoso.example"
