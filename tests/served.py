@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -27,13 +28,14 @@ class Served:
 
     def __init__(self, *arguments: str | Path) -> None:
         self.lines: list[str] = []
+        self._state = tempfile.TemporaryDirectory(prefix="centcert-state-")
         self._more = threading.Condition()
         self.process = subprocess.Popen(
             [*CENTCERT, "serve", *arguments],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "CENTCERT_CONFIG": ""},
+            env={**os.environ, "CENTCERT_CONFIG": "", "STATE_DIRECTORY": self._state.name},
         )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -62,6 +64,7 @@ class Served:
         self._reader.join()
         assert self.process.stderr is not None
         self.process.stderr.close()
+        self._state.cleanup()
 
     @property
     def address(self) -> tuple[str, int]:

@@ -129,7 +129,7 @@ def serve(store: Path, faults: list[dict[str, object]]) -> Serve:
         listen = {"address": "127.0.0.1:0", "to": to}
         listen |= {name: value for name, value in options.items() if name not in limits}  # type: ignore[misc]
         settings = Settings(
-            store=StoreSettings(url=str(url)),
+            store=StoreSettings(str(url), last_good=False),
             listen=(
                 msgspec.convert(listen, ListenSettings, dec_hook=lambda kind, text: kind(text)),
             ),

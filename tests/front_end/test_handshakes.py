@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,7 @@ from centcert.errors import Alert, HandshakeFailed, UnknownName
 from centcert.frontend.events import Accepted, Full, HandshakeDone, HandshakeRefused, HelloRead
 from centcert.tls.hello import alert_record
 from tests.front_end.conftest import echo
-from tests.visitor import NAME, TLS_1_2, Alerted, Cut, Visitor
+from tests.visitor import NAME, TLS_1_2, Alerted, Cut, Visitor, reset
 
 if TYPE_CHECKING:
     from tests.front_end.conftest import Backend, Serve
@@ -222,6 +223,15 @@ async def test_a_client_that_does_not_speak_tls_gets_an_alert(serve: Serve, said
         assert await visitor.receive_raw_all() == alert_record(Alert.UNEXPECTED_MESSAGE)
         visitor.leave()
     assert running.heard.of(HandshakeRefused)[0].asked is None
+
+
+@pytest.mark.asyncio(loop_factories=["uvloop", "asyncio"])
+async def test_a_client_that_resets_before_it_is_accepted(serve: Serve, backend: Backend):
+    """Guards: it has no address any more, and the error left a connection that never ended."""
+    async with serve(await backend(echo)) as running:
+        for _ in range(3):  # without a pause: the loop has no time to accept them
+            reset(socket.create_connection(running.address))
+        (await Visitor.arrive(running.address)).leave()
 
 
 async def test_a_refused_client_that_goes_on_sending_gets_its_alert(serve: Serve):

@@ -249,15 +249,21 @@ async def test_settings_that_cannot_be_carried_out_change_nothing(
         taken = "{}:{}".format(*running.address)
         for wrong, reason in (
             (replace(settings, listen=listening(to, "[::1]:0", taken)), "Address already in use"),
-            (replace(settings, store=StoreSettings("gopher://x")), "No kind of store"),
             (
-                replace(settings, store=StoreSettings("/", key_password_files=(tmp_path,))),
+                replace(settings, store=StoreSettings("gopher://x", last_good=False)),
+                "No kind of store",
+            ),
+            (
+                replace(
+                    settings,
+                    store=StoreSettings("/", last_good=False, key_password_files=(tmp_path,)),
+                ),
                 "Is a directory",
             ),
             (
                 replace(
                     settings,
-                    store=StoreSettings(str(tmp_path)),
+                    store=StoreSettings(str(tmp_path), last_good=False),
                     listen=listening(to, "192.0.2.1:1"),
                 ),
                 "Cannot assign requested address",
@@ -273,7 +279,9 @@ async def test_another_store(serve: Serve, backend: Backend, authority: Authorit
     (tmp_path / "new.example.pfx").write_bytes(authority.issue("new.example").pfx())
     async with serve(await backend(echo)) as running:
         (await Visitor.arrive(running.address)).leave()
-        moved = msgspec.structs.replace(running.settings, store=StoreSettings(str(tmp_path)))
+        moved = msgspec.structs.replace(
+            running.settings, store=StoreSettings(str(tmp_path), last_good=False)
+        )
         await running.node.reload(moved)
         (await Visitor.arrive(running.address, "new.example")).leave()
         visitor = await Visitor.connect(running.address)

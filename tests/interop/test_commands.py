@@ -27,7 +27,7 @@ def centcert(*arguments: str) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=30,
         check=False,
-        env={**os.environ, "CENTCERT_CONFIG": "", "COLUMNS": "200"},
+        env={**os.environ, "CENTCERT_CONFIG": "", "STATE_DIRECTORY": "/none", "COLUMNS": "200"},
     )
 
 
