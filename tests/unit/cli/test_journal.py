@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from centcert.cli.journal import LINES_A_SECOND, Journal, sentence
+from centcert.errors import NameRefused, UnknownName
+from centcert.frontend.events import Accepted, BackendFailed, Full, HandshakeRefused
+from centcert.names import HostName
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAME = HostName.parse("www.contoso.example")
+FULL = Full("192.0.2.7:1")
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (Accepted(1, "192.0.2.7:1"), None),
+        (
+            BackendFailed(1, NAME, "a:80", "Broken pipe"),
+            f"backend a:80 failed for {NAME}: Broken pipe",
+        ),
+        (FULL, "turned away 192.0.2.7:1: as many clients are connected as may be"),
+        (
+            HandshakeRefused(1, "192.0.2.7:1", "b", UnknownName("b")),
+            "refused 192.0.2.7:1, which asked for b: The store holds no certificate for b.",
+        ),
+        (
+            HandshakeRefused(1, "192.0.2.7:1", None, NameRefused("No.")),
+            "refused 192.0.2.7:1, which asked for no name: No.",
+        ),
+    ],
+)
+def test_what_a_line_says(event: object, line: str | None):
+    assert sentence(event) == line  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("asked", ["\x1b[2J", "a\nrefused", "\x7f", "a\rb"])
+def test_a_stranger_cannot_write_lines_or_control_the_terminal(asked: str):
+    with pytest.raises(NameRefused) as refused:
+        HostName.parse(asked)
+    line = sentence(HandshakeRefused(1, "192.0.2.7:1", asked, refused.value))
+    assert line is not None
+    assert line.isprintable()
+
+
+def test_lines_are_bounded_and_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    now = 1.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    journal = Journal()
+    for _ in range(LINES_A_SECOND + 7):
+        journal(FULL)
+    now = 2.0
+    journal(FULL)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == LINES_A_SECOND + 2
+    assert lines[-2] == "left out 7 lines like these"
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """Guards: /dev/full, a closed pipe: what was raised went into the front end."""
+    del tmp_path
+    with open("/dev/full", "w", buffering=1, encoding="utf-8") as full:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stderr", full)
+        Journal()(FULL)
+        with pytest.raises(OSError, match="No space left"):
+            full.close()
+
+
+def test_a_fault_is_one_line_with_its_place(capsys: pytest.CaptureFixture[str]):
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(Journal().fault)
+
+    def fail() -> None:
+        raise ValueError("two\nlines")
+
+    loop.call_soon(fail)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.call_exception_handler({"message": "no exception"})
+    loop.close()
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("fault: Exception in callback")
+    assert ": ValueError: two lines (test_journal.py:" in first
+    assert second == "fault: no exception"
