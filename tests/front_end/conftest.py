@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 E = TypeVar("E")
 
+PATIENCE_S = 20.0
+"""For one test. The loop would swallow what pytest-timeout raises in a callback."""
+
 
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
@@ -137,7 +140,8 @@ def serve(store: Path, faults: list[dict[str, object]]) -> Serve:
         )
         heard = Heard()
         async with Node(settings, heard) as node:
-            yield Running(node, settings, heard)
+            async with asyncio.timeout(PATIENCE_S):
+                yield Running(node, settings, heard)
         told = Counter(type(event) for event in heard.events)
         assert told[Accepted] == told[Closed]
 

@@ -21,7 +21,7 @@ from centcert.provider import Provider
 from centcert.provider.events import Decoded
 from centcert.stores import MemoryStore
 from centcert.testing import Authority, FaultyStore
-from tests.front_end.conftest import Heard, echo
+from tests.front_end.conftest import PATIENCE_S, Heard, echo
 from tests.visitor import NAME, Alerted, Cut, Visitor
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ async def over_faulty_store(
         front_end = FrontEnd(provider, tasks, limits=limits, listener=heard)
         await front_end.listen([Listener(TcpAddress("127.0.0.1", 0), Site(To.parse(to)))])
         stack.push_async_callback(front_end.close, 5)
-        yield Node(front_end, store, heard)
+        async with asyncio.timeout(PATIENCE_S):
+            yield Node(front_end, store, heard)
 
 
 # --- while a name is looked up ------------------------------------------------------
