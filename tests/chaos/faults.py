@@ -10,14 +10,14 @@ import asyncio
 import os
 import secrets
 import signal
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from tests.chaos.world import NOTICED_S, UNRECOGNIZED_NAME, WRITTEN_S, File, World, in_thread
+from tests.chaos.world import NOTICED_S, RECOVERED_S, WRITTEN_S, File, World, in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from centcert.demo.samba import PrivateSamba
 
@@ -28,8 +28,24 @@ DAYS: Final = 400
 
 
 async def hold(world: World) -> None:
-    """Let clients meet the fault."""
-    await asyncio.sleep(world.hold_s * world.dice.uniform(0.5, 1.5))
+    """Let clients meet the fault; one in ten lasts long, so that pauses grow meanwhile."""
+    times = 10 if world.dice.random() < 0.1 else 1
+    await asyncio.sleep(world.hold_s * times * world.dice.uniform(0.5, 1.5))
+
+
+@asynccontextmanager
+async def changes_behind(world: World) -> AsyncIterator[None]:
+    """Replace a file and remove another while the node cannot see it, in the block.
+
+    After the block both changes must take effect.
+    """
+    replaced, removed = world.dice.sample(world.files, 2)
+    await world.publish(replaced)
+    world.remove(removed)
+    yield
+    await world.served(replaced, RECOVERED_S)
+    await world.withdrawn(removed, RECOVERED_S)
+    await world.put_back(removed)
 
 
 async def restart_node(world: World) -> None:
@@ -60,9 +76,10 @@ async def cut_one_connection(world: World) -> None:
 async def _killed(world: World, servers: Sequence[PrivateSamba], sign: signal.Signals) -> None:
     for server in servers:
         await in_thread(server.stop, sign)
-    await hold(world)
-    for server in servers:
-        await in_thread(server.start)
+    async with changes_behind(world):
+        await hold(world)
+        for server in servers:
+            await in_thread(server.start)
 
 
 async def kill_one_server(world: World) -> None:
@@ -83,9 +100,10 @@ async def restart_servers(world: World) -> None:
 async def _frozen(world: World, servers: Sequence[PrivateSamba]) -> None:
     for server in servers:
         await in_thread(server.freeze)
-    await hold(world)
-    for server in servers:
-        await in_thread(server.thaw)
+    async with changes_behind(world):
+        await hold(world)
+        for server in servers:
+            await in_thread(server.thaw)
 
 
 async def freeze_one_server(world: World) -> None:
@@ -165,12 +183,10 @@ async def lock_file(world: World) -> None:
 async def remove_file(world: World) -> None:
     """Remove a file: its names are refused soon; put it back: they are served again."""
     file = world.dice.choice(world.files)
-    file.refusals = frozenset({UNRECOGNIZED_NAME})
-    (world.folder / file.key).unlink()
-    await world.withdrawn(file)
+    world.remove(file)
+    await world.withdrawn(file, NOTICED_S)
     await hold(world)
-    await world.publish(file)
-    await world.served(file, NOTICED_S)
+    await world.put_back(file)
 
 
 # --- rights -------------------------------------------------------------------------
@@ -235,20 +251,22 @@ async def kill_node_and_servers(world: World) -> None:
     """Kill -9 the node while both file servers are down: it starts without them."""
     for server in world.servers:
         await in_thread(server.stop, signal.SIGKILL)
-    await restart_node(world)
-    await hold(world)
-    for server in world.servers:
-        await in_thread(server.start)
+    async with changes_behind(world):
+        await restart_node(world)
+        await hold(world)
+        for server in world.servers:
+            await in_thread(server.start)
 
 
 async def kill_node_with_frozen_servers(world: World) -> None:
     """Kill -9 the node while both file servers are frozen: it starts without them."""
     for server in world.servers:
         await in_thread(server.freeze)
-    await restart_node(world)
-    await hold(world)
-    for server in world.servers:
-        await in_thread(server.thaw)
+    async with changes_behind(world):
+        await restart_node(world)
+        await hold(world)
+        for server in world.servers:
+            await in_thread(server.thaw)
 
 
 async def fill_disk(world: World) -> None:
