@@ -112,6 +112,22 @@ def candidates(name: HostName) -> tuple[Candidate, ...]:
     )
 
 
+def ascii_keys(name: HostName) -> tuple[str, ...]:
+    """List those of the keys of ``name`` that are in ASCII: two or four.
+
+    In microseconds, whatever a stranger makes up: to find the Unicode spelling of a name
+    takes milliseconds if it is made for that. ``ascii_key`` leads back to these.
+    """
+    stems = (str(name),) if name.parent is None else (name, f"{WILDCARD_MARK}.{name.parent}")
+    return tuple(stem + suffix for stem in stems for suffix in SUFFIXES)
+
+
+def ascii_key(key: str) -> str:
+    """Return ``key`` with its U-labels as A-labels; nothing else about it is checked."""
+    labels = key.split(".")
+    return ".".join(label if label.isascii() else _a_label(label) for label in labels)
+
+
 def pattern_of(key: str) -> str | None:
     """Return what ``key`` stands for: a host name or ``*.`` and a host name, in ASCII.
 
@@ -147,30 +163,49 @@ def covers(pattern: str, name: HostName) -> bool:
 
 
 def _stems(name: HostName) -> Iterator[tuple[str, bool]]:
-    yield from ((spelling, False) for spelling in _spellings(name))
+    u_labels = _u_labels(name)
+    yield from ((spelling, False) for spelling in _spellings(name, u_labels))
     parent = name.parent
     if parent is not None:
-        yield from ((f"{WILDCARD_MARK}.{spelling}", True) for spelling in _spellings(parent))
+        spellings = _spellings(parent, u_labels[1:])
+        yield from ((f"{WILDCARD_MARK}.{spelling}", True) for spelling in spellings)
 
 
-def _spellings(name: HostName) -> Iterator[str]:
+def _spellings(name: HostName, u_labels: list[str | None]) -> Iterator[str]:
     yield str(name)
-    international = _to_unicode(name)
+    international = _joined(name, u_labels)
     if international is not None:
         yield international
 
 
 def _to_unicode(name: HostName) -> str | None:
     """Return the one Unicode spelling that encodes back to ``name``, if there is one."""
-    if "xn--" not in name:
-        return None
+    return _joined(name, _u_labels(name))
+
+
+def _joined(name: HostName, u_labels: list[str | None]) -> str | None:
+    labels = [label for label in u_labels if label is not None]
+    international = ".".join(labels)
+    return None if len(labels) < len(u_labels) or international == name else international
+
+
+def _u_labels(name: HostName) -> list[str | None]:
+    """Return the U-label of each label, or the label itself if it has none; ``None``: bad."""
+    labels = name.split(".")
+    return [_u_label(label) for label in labels] if "xn--" in name else list(labels)
+
+
+def _u_label(label: str) -> str | None:
     try:
-        international = idna.decode(name)
-        if international == name or idna.encode(international).decode("ascii") != name:
-            return None
+        u_label = idna.ulabel(label)
     except (idna.IDNAError, UnicodeError):
         return None
-    return international
+    # It is valid; that it is the only one for this A-label, its encoding says.
+    return u_label if u_label == label or _a_label(u_label) == label else None
+
+
+def _a_label(u_label: str) -> str:
+    return u_label if u_label.isascii() else "xn--" + u_label.encode("punycode").decode()
 
 
 def _why_refused(text: str) -> str:

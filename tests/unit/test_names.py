@@ -1,7 +1,7 @@
 import pytest
 
 from centcert.errors import Alert, NameRefused
-from centcert.names import HostName, candidates, covers, pattern_of
+from centcert.names import HostName, ascii_key, ascii_keys, candidates, covers, pattern_of
 
 BOOKS = "xn--bcher-kva.example"
 
@@ -154,3 +154,11 @@ def test_a_key_stands_for_one_pattern_in_one_spelling(key: str, pattern: str | N
 )
 def test_covering_follows_rfc_9525(pattern: str, name: str, covered: bool):  # noqa: FBT001
     assert covers(pattern, HostName.parse(name)) is covered
+
+
+@pytest.mark.parametrize("name", ["a", "www.contoso.com", BOOKS, f"shop.{BOOKS}", "xn--a.b"])
+def test_every_key_leads_to_one_in_ascii(name: str):
+    """Guards: the index refuses a name by its keys in ASCII, without spelling it in Unicode."""
+    in_ascii = ascii_keys(HostName.parse(name))
+    assert [key for key in keys(name) if key.isascii()] == list(in_ascii)
+    assert {ascii_key(key) for key in keys(name)} == set(in_ascii)

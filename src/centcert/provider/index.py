@@ -10,6 +10,8 @@ import asyncio
 from array import array
 from typing import TYPE_CHECKING, Final
 
+from centcert.names import ascii_key
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -19,6 +21,10 @@ SLOTS_A_KEY: Final = 1.5
 SLICE: Final = 2_000
 """Keys entered before the event loop gets its turn: about a millisecond."""
 
+UNICODE_SLICE: Final = 100
+"""Likewise of keys in Unicode, which are entered in ASCII too."""
+
+_ALIAS: Final = "/"  # before the ASCII spelling of a key in Unicode; no key begins so
 _HASH_MASK: Final = (1 << 64) - 1
 
 
@@ -50,10 +56,14 @@ class Index:
 
     async def rebuild(self, keys: Sequence[str], *, settled: frozenset[int]) -> None:
         """Hold ``keys``, a listing, and what was added since; ``settled`` was before it began."""
-        slots = int(len(keys) * SLOTS_A_KEY) + 1
+        international = [key for key in keys if not key.isascii()]
+        slots = int((len(keys) + len(international)) * SLOTS_A_KEY) + 1
         table = array("Q", bytes(8 * slots))
         for start in range(0, len(keys), SLICE):
             _enter(table, keys[start : start + SLICE])
+            await asyncio.sleep(0)
+        for start in range(0, len(international), UNICODE_SLICE):
+            _enter(table, map(_alias, international[start : start + UNICODE_SLICE]))
             await asyncio.sleep(0)
         self._table, self._count = table, len(keys)
         self._since -= settled
@@ -61,6 +71,8 @@ class Index:
     def add(self, key: str) -> None:
         """Hold ``key`` too. One that is gone stays until the next listing: it costs a fetch."""
         self._since.add(_fingerprint(key))
+        if not key.isascii():
+            self._since.add(_fingerprint(_alias(key)))
 
     def may_hold(self, key: str) -> bool:
         """Say whether the store perhaps holds ``key``; ``False`` is certain if ``fresh``."""
@@ -72,6 +84,14 @@ class Index:
                 return True
             slot = (slot + 1) % len(table)
         return wanted in self._since
+
+    def may_hold_spelling(self, key: str) -> bool:
+        """Say whether the store perhaps holds ``key``, in ASCII, in this spelling or in Unicode."""
+        return self.may_hold(key) or ("xn--" in key and self.may_hold(_ALIAS + key))
+
+
+def _alias(key: str) -> str:
+    return _ALIAS + ascii_key(key)
 
 
 def _enter(table: array[int], keys: Iterable[str]) -> None:

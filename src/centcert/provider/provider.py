@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from centcert.background import Background
 from centcert.errors import CentcertError, Overloaded, UnknownName
-from centcert.names import WILDCARD_MARK, candidates
+from centcert.names import WILDCARD_MARK, ascii_keys, candidates
 from centcert.provider.allowance import Allowance
 from centcert.provider.cache import Cache, CacheLimits, Entry
 from centcert.provider.clock import Clock, SystemClock
@@ -260,7 +260,8 @@ class Provider:
 
     def _check_worth_asking(self, name: HostName) -> None:
         """Refuse a look-up whose answer is known, or that would be one too many."""
-        listed = any(self._loader.index.may_hold(candidate.key) for candidate in candidates(name))
+        # Not its candidates: a stranger can make up names that take milliseconds to spell.
+        listed = any(self._loader.index.may_hold_spelling(key) for key in ascii_keys(name))
         now = self._clock.monotonic()
         certainly_not = self._loader.index.fresh and not listed and not self.has_copy(name)
         if certainly_not or self._cache.is_absent(name, now):

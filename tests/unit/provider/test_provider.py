@@ -624,3 +624,20 @@ async def test_a_refusal_names_the_name_and_not_the_secret(rig: Rig):
     assert refused[0].name == WWW
     assert "hunter2" not in repr(rig.events)
     assert "hunter2" not in repr(provider)
+
+
+async def test_a_made_up_international_name_is_refused_without_being_spelled_in_unicode(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    """Guards: a hello that names long A-labels cost 4 ms of the loop's time, 200 others'."""
+    rig.files.put("bücher.example.pem", pem("xn--bcher-kva.example"))
+    async with rig.provider() as provider:
+        await listed(rig)
+        await provider.credential(HostName.parse("xn--bcher-kva.example"))
+
+        def spelled(name: str) -> str:
+            raise AssertionError(name)
+
+        monkeypatch.setattr("idna.ulabel", spelled)
+        with pytest.raises(UnknownName):
+            await provider.credential(HostName.parse("xn--strae-oqa.example"))
