@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.chaos.faults import FAULTS, WELL
-from tests.chaos.world import STARTED_S, Tally, Unrecovered, World
+from tests.chaos.world import STARTED_S, Tally, Unrecovered, World, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -123,7 +123,8 @@ async def run(
                         if visits.done():
                             break
                 report.rss_bytes = at_start, world.node.rss_bytes()
-            except Unrecovered:
+            except Unrecovered as error:
+                report.unrecovered.append(str(error))
                 lines = [line for line in world.node.lines if "which asked for" not in line]
                 report.unrecovered.append("the node said: " + "\n  ".join(lines[-SHOWN:]))
             finally:
@@ -137,10 +138,14 @@ async def run(
 
 
 async def _warm_up(world: World) -> None:
-    async with asyncio.timeout(STARTED_S):
-        while not all(name.known for name in world.names()):
-            for name in world.names():
-                await world.visit(name)
+    """Have every name served once: from then on none may be lost."""
+
+    async def all_known() -> bool:
+        for name in world.names():
+            await world.visit(name)
+        return all(name.known for name in world.names())
+
+    await until(all_known, "not every name is served", STARTED_S)
 
 
 async def _inject(world: World, fault: Fault, report: Report) -> None:
@@ -153,7 +158,6 @@ async def _inject(world: World, fault: Fault, report: Report) -> None:
         await fault(world)
         await world.recovered()
     except Unrecovered as error:
-        report.unrecovered.append(f"{kind}: {error}")
-        raise
+        raise Unrecovered(f"{kind}: {error}") from None
     took_s = time.monotonic() - began
     report.longest_s[kind] = max(took_s, report.longest_s.get(kind, 0.0))
