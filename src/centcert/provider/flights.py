@@ -41,12 +41,21 @@ class Flights(Generic[K, V]):
         return await asyncio.shield(self.start(key, work))
 
     def start(self, key: K, work: Callable[[K], Awaitable[V]]) -> asyncio.Future[V]:
-        """Start the work on ``key`` unless it is under way; nobody need wait for it."""
+        """Start the work on ``key`` unless it is under way; nobody need wait for it.
+
+        Raises:
+            Closing: ``tasks`` has ended.
+        """
         landing = self._under_way.get(key)
         if landing is None:
             landing = asyncio.get_running_loop().create_future()
+            flying = _fly(work, key, landing)
+            try:
+                flight = self._tasks.create_task(flying)
+            except RuntimeError:
+                flying.close()
+                raise Closing from None
             self._under_way[key] = landing
-            flight = self._tasks.create_task(_fly(work, key, landing))
             flight.add_done_callback(partial(self._end, key, landing))
         return landing
 

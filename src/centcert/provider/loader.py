@@ -70,6 +70,13 @@ class Loader:
         """
         if self.index.fresh and not self.index.may_hold(key):
             return None
+        return await self.load_unlisted(key)
+
+    async def load_unlisted(self, key: str) -> Loaded | Rejected | None:
+        """As ``load``, but ask the store whatever the index says.
+
+        A listing can miss a file that is being replaced, and leaves out one that is denied.
+        """
         return await self._flights.join(key, self._load)
 
     def detach(self, key: str) -> None:

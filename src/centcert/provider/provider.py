@@ -135,7 +135,7 @@ class Provider:
             if self._last_good is not None:
                 now = self._clock.wall()
                 tasks.create_task(note_use(self._last_good, self._cache))
-                tasks.create_task(prefetch(self._last_good, self._cache, now, self._prefetch))
+                tasks.create_task(prefetch(self._last_good, self._cache, now, self._look_up_behind))
             for _ in range(REFRESHERS):
                 tasks.create_task(self._refresh_stale())
             self._stack = stack.pop_all()
@@ -305,7 +305,7 @@ class Provider:
     async def _confirm_absence(self, name: HostName, found: LookUp) -> LookUp:
         for pause_s in CONFIRM_ABSENCE_AFTER_S:
             await asyncio.sleep(pause_s)
-            found = await look_up(name, self._loader.load, self._clock.wall())
+            found = await look_up(name, self._loader.load_unlisted, self._clock.wall())
             if found.answer is not None or found.rejected:
                 break
         return found
@@ -375,16 +375,21 @@ class Provider:
                 await self._stale_added.wait()
             name = next(iter(self._stale))
             del self._stale[name]
-            with suppress(CentcertError):
-                if name in self._look_ups:  # it may have begun before the change
-                    await self._look_ups.join(name, self._look_up)
-            with suppress(CentcertError):
-                if self._cache.peek(name) is not None or name in self._look_ups:
-                    await self._look_ups.join(name, self._look_up)
+            if name in self._look_ups:  # it may have begun before the change
+                await self._look_up_behind(name)
+            if self._cache.peek(name) is not None or name in self._look_ups:
+                await self._look_up_behind(name)
 
-    async def _prefetch(self, name: HostName) -> None:
-        with suppress(CentcertError):
+    async def _look_up_behind(self, name: HostName) -> None:
+        """Look a name up for nobody: what fails was told, and no fault may end the node."""
+        try:
             await self._look_ups.join(name, self._look_up)
+        except CentcertError:
+            pass
+        except Exception as error:  # noqa: BLE001  the top of the task
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": f"A look-up of {name} has failed", "exception": error}
+            )
 
     # --- telling ---------------------------------------------------------------
 

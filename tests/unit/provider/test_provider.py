@@ -641,3 +641,76 @@ async def test_a_made_up_international_name_is_refused_without_being_spelled_in_
         monkeypatch.setattr("idna.ulabel", spelled)
         with pytest.raises(UnknownName):
             await provider.credential(HostName.parse("xn--strae-oqa.example"))
+
+
+async def test_a_listing_that_misses_a_file_withdraws_nothing(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    """Guards: an absence was confirmed by the very listing that had told it."""
+
+    async def list_nothing() -> list[StoredFile]:
+        return []
+
+    rig.files.put(KEY, pem(WWW))
+    async with rig.provider(refresh_s=0.05) as provider:
+        await provider.credential(WWW)
+        await listed(rig)
+        monkeypatch.setattr(rig.files, "list", list_nothing)
+        await rig.until_true(lambda: not {"Refreshed", "Withdrawn"}.isdisjoint(rig.kinds()))
+        assert provider.known(WWW) is not None
+    assert "Withdrawn" not in rig.kinds()
+
+
+async def test_a_file_that_is_denied_and_not_listed_is_not_withdrawn(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    """A link that leads out of the folder now: its listing leaves it out, its fetch is denied."""
+
+    async def list_nothing() -> list[StoredFile]:
+        return []
+
+    async def deny(key: str) -> Blob | None:
+        raise StoreDenied(rig.files.url, f"{key} is denied.")
+
+    rig.files.put(KEY, pem(WWW))
+    async with rig.provider(refresh_s=0.05) as provider:
+        await provider.credential(WWW)
+        await listed(rig)
+        monkeypatch.setattr(rig.files, "list", list_nothing)
+        monkeypatch.setattr(rig.files, "fetch", deny)
+        await rig.until_true(lambda: not {"Kept", "Withdrawn"}.isdisjoint(rig.kinds()))
+        assert provider.known(WWW) is not None
+    assert "Withdrawn" not in rig.kinds()
+
+
+async def test_a_fault_in_a_refresh_ends_neither_the_provider_nor_other_refreshes(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    """Guards: an error that no part of Centcert declares ended the whole node."""
+    rig.files.put(KEY, pem(WWW))
+    faults: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, fault: faults.append(fault))
+    async with rig.provider() as provider:
+        await provider.credential(WWW)
+        await listed(rig)
+
+        async def fail(blob: Blob, passwords: object) -> Credential:
+            raise MemoryError(blob.key, passwords)
+
+        with monkeypatch.context() as broken:
+            broken.setattr(rig.decoder, "decode", fail)
+            for days in range(provider_module.REFRESHERS + 1):
+                rig.files.put(KEY, pem(WWW, days=20 + days))
+                while len(faults) <= days:
+                    await asyncio.sleep(0.01)
+        rig.files.put(KEY, pem(WWW))
+        await rig.until(Refreshed)
+    assert {type(fault["exception"]) for fault in faults} == {MemoryError}
+
+
+async def test_a_provider_that_was_left_answers_that_it_is_closing(rig: Rig):
+    """Guards: a handshake that asked while the node changed its store met a RuntimeError."""
+    async with rig.provider() as provider:
+        pass
+    with pytest.raises(Closing):
+        await provider.credential(WWW)
