@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from centcert.errors import BadBlob, UnknownName, WrongName
 from centcert.names import candidates
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from centcert.credential import Credential
     from centcert.names import HostName
+
+_SHOWN: Final = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,9 @@ async def look_up(name: HostName, load: Load, now: float) -> LookUp:
 
 def _wrong_name(loaded: Loaded, name: HostName) -> WrongName:
     patterns = loaded.credential.patterns
-    held = ", ".join(patterns[:3]) + (", …" if len(patterns) > 3 else "")  # noqa: PLR2004
+    # Any ASCII, line ends and a terminal's commands too, may stand in a certificate.
+    shown = [ascii(pattern[:_SHOWN])[1:-1] for pattern in patterns[:3]]
+    held = ", ".join(shown) + (", …" if len(patterns) > len(shown) else "")
     return WrongName(
         loaded.key,
         f"its certificate is for {held or 'no DNS name at all'} and does not cover {name}:"

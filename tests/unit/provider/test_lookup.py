@@ -1,4 +1,5 @@
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -105,3 +106,13 @@ async def test_a_fault_ends_the_look_up():
 
     with pytest.raises(StoreUnavailable):
         await look_up(WWW, load, NOW)
+
+
+async def test_what_a_wrong_certificate_says_is_shown_harmlessly():
+    """Guards: a dNSName may hold line ends and escapes, and was put into the log as it is."""
+    hostile = "b.example\nrefused 192.0.2.1\x1b[2J" + "y" * 5_000
+    file = good(OWN, "mail.contoso.example")
+    file = replace(file, credential=replace(file.credential, patterns=(hostile,) * 4))
+    sentence = str((await look_up(WWW, store(file), NOW)).refusal(WWW))
+    assert sentence.isprintable()
+    assert len(sentence) < 600
