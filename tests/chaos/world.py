@@ -164,7 +164,7 @@ class Node:
 
     async def start(self, environment: Mapping[str, str] | None = None) -> None:
         """Start it and wait until it says that it serves."""
-        ready = asyncio.Event()
+        ready, ended = asyncio.Event(), asyncio.Event()
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "centcert", "serve", *self._arguments),
             stdin=subprocess.DEVNULL,
@@ -172,13 +172,13 @@ class Node:
             stderr=subprocess.STDOUT,
             env={**self._environment, **(environment or {})},
         )
-        self._reader = asyncio.create_task(self._read(self._process, ready))
+        self._reader = asyncio.create_task(self._read(self._process, ready, ended))
         try:
             async with asyncio.timeout(STARTED_S):
                 await ready.wait()
         except TimeoutError:
             raise Unrecovered("the node does not start: " + " | ".join(self.lines)) from None
-        if self._process.returncode is not None:
+        if ended.is_set():
             raise Unrecovered("the node ended at its start: " + " | ".join(self.lines))
         self.lives += 1
         self.up = True
@@ -210,13 +210,16 @@ class Node:
         status = await ask(self._control, Status(), NodeStatus)
         return {(finding.code, finding.subject) for finding in status.findings}
 
-    async def _read(self, process: asyncio.subprocess.Process, ready: asyncio.Event) -> None:
+    async def _read(
+        self, process: asyncio.subprocess.Process, ready: asyncio.Event, ended: asyncio.Event
+    ) -> None:
         assert process.stdout is not None
         async for line in process.stdout:
             self.lines.append(line.decode(errors="replace").rstrip())
             if b"Serving certificates" in line:
                 ready.set()
         self.up = False
+        ended.set()
         ready.set()
 
 
