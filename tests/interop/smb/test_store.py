@@ -437,17 +437,20 @@ async def test_a_wrong_password_is_sent_once_to_all_servers_of_a_trial(
     first, second = pair
     async with proxy_to(first.port) as one, proxy_to(second.port) as other:
         store = open_on(
-            *pair, ports=(one.port, other.port), password=lambda: b"wrong", account_rest_s=(0.2, 60)
+            *pair, ports=(one.port, other.port), password=lambda: b"wrong", account_rest_s=(1, 60)
         )
-        for _ in range(10):
+        for _ in range(3):
             with pytest.raises(StoreAuthenticationFailed):
                 await store.fetch(KEY)
+        await until(lambda: not store._errands._tasks)
         at_first = proofs_in(one) + proofs_in(other)
         assert at_first <= 2
-        await asyncio.sleep(0.3)  # longer than the first rest, shorter than the second
-        for _ in range(10):
-            with pytest.raises(StoreAuthenticationFailed):
-                await store.fetch(KEY)
+        async with asyncio.timeout(PATIENCE_S):
+            while proofs_in(one) + proofs_in(other) == at_first:
+                with pytest.raises(StoreAuthenticationFailed):
+                    await store.fetch(KEY)
+                await asyncio.sleep(0.05)
+        await until(lambda: not store._errands._tasks)
         assert proofs_in(one) + proofs_in(other) == at_first + 1
 
 
