@@ -58,6 +58,7 @@ async def over_faulty_store(
     files = MemoryStore()
     for name in (NAME, "b.example"):
         files.put(f"{name}.pfx", authority.issue(name).pfx())
+    files.put("bad.example.pfx", b"bad")
     store, heard = FaultyStore(files), Heard()
     async with AsyncExitStack() as stack:
         tasks = await stack.enter_async_context(Background())
@@ -118,7 +119,7 @@ async def test_a_look_up_that_takes_too_long(authority: Authority):
 
 
 @pytest.mark.usefixtures("faults")
-@pytest.mark.parametrize("name", [NAME, "nobody.example"])
+@pytest.mark.parametrize("name", [NAME, "bad.example"])
 async def test_the_end_of_a_look_up_and_of_the_connection_at_once(authority: Authority, name: str):
     """An answer for a connection that is being aborted is too late, and no fault."""
     async with over_faulty_store("unix:/nonexistent", authority) as node:
