@@ -6,6 +6,8 @@ import os
 import re
 import signal
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,20 +17,30 @@ from centcert import __version__
 from tests.served import CENTCERT, PATIENCE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 WORKS = ("--store", "/srv", "--listen", "127.0.0.1:0", "--to", "a:80")
 
 
+def run(
+    command: Sequence[str], folder: str | Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in ``folder``, with a state of its own and nobody's settings."""
+    with tempfile.TemporaryDirectory(prefix="centcert-state-") as state:
+        own = {"CENTCERT_CONFIG": "", "STATE_DIRECTORY": state, "COLUMNS": "200"}
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            cwd=folder,
+            timeout=30,
+            check=False,
+            env={**os.environ, **own},
+        )
+
+
 def centcert(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*CENTCERT, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-        env={**os.environ, "CENTCERT_CONFIG": "", "STATE_DIRECTORY": "/none", "COLUMNS": "200"},
-    )
+    return run([*CENTCERT, *arguments])
 
 
 def test_the_version():
@@ -41,6 +53,14 @@ def test_help_is_an_answer(command: tuple[str, ...]):
     said = centcert(*command, "--help")
     assert said.returncode == 0
     assert said.stdout.startswith("Usage: ")
+
+
+def test_nothing_is_imported_from_the_working_directory(tmp_path: Path):
+    """Guards: root's `centcert serve` in a folder of others ran whatever they called uvloop.py."""
+    (tmp_path / "uvloop.py").write_text("import sys; sys.exit('imported')")
+    command = (sys.executable, "-P", "-m", "centcert", "serve", *WORKS, "--store", "gopher://x")
+    said = run(command, tmp_path)
+    assert said.stderr.startswith("centcert: No kind of store")
 
 
 @pytest.mark.parametrize(

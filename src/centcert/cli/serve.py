@@ -156,9 +156,13 @@ def serve(config: Path | None, **options: object) -> None:
             raise click.UsageError(
                 "Give --store, --listen and --to (or --app), or a settings file with --config."
             )
-        return read_settings(path, _by_table(options))
+        settings = read_settings(path, _by_table(options))
+        if settings.app_listeners() and "" not in sys.path:
+            # Where applications are looked for first, as by python -m. Not without one:
+            # whoever can write to the working directory would choose what is imported.
+            sys.path.insert(0, "")
+        return settings
 
-    sys.path.insert(0, "")  # where applications are looked for first, as by python -m
     run(_serve(load))
 
 
