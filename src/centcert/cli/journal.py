@@ -67,9 +67,12 @@ class Journal:
 
 
 def say(line: str) -> None:
-    """Write a line to standard error; a node goes on serving where nobody can read it."""
+    """Write a line to standard error; a node goes on serving where nobody can read it.
+
+    What servers and certificates say is part of some: it stays on its line and in its place.
+    """
     with suppress(OSError):
-        click.echo(line, err=True)
+        click.echo("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line), err=True)
 
 
 def sentence(event: Event) -> str | None:  # noqa: C901, PLR0911, PLR0912  one for each

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from centcert.cli.journal import LINES_A_SECOND, Journal, sentence
+from centcert.cli.journal import LINES_A_SECOND, Journal, say, sentence
 from centcert.errors import NameRefused, UnknownName
 from centcert.frontend.events import Accepted, BackendFailed, Full, HandshakeRefused
 from centcert.names import HostName
@@ -93,3 +93,10 @@ def test_a_fault_is_one_line_with_its_place(capsys: pytest.CaptureFixture[str]):
     assert first.startswith("fault: Exception in callback")
     assert ": ValueError: two lines (test_journal.py:" in first
     assert second == "fault: no exception"
+
+
+def test_what_others_say_stays_on_its_line(capsys: pytest.CaptureFixture[str]):
+    """Guards: a server's words, or a certificate's, went into the log as they were."""
+    say("bücher.example: KDC says \x1b[2Jno\nrefused 192.0.2.1\u202e")
+    said = capsys.readouterr().err
+    assert said == "bücher.example: KDC says \\x1b[2Jno\\nrefused 192.0.2.1\\u202e\n"
