@@ -293,7 +293,11 @@ async def fill_disk_and_kill_all(world: World) -> None:
 
 
 async def turn_clock(world: World) -> None:
-    """Run the node with a clock that is right, then far ahead, then far behind."""
+    """Run the node with a clock that is right, then far ahead, then far behind.
+
+    All names are in its memory by then: far ahead, its own copies have expired and are of
+    no use, so a name that it would have to look up depends on the store alone.
+    """
     offset = world.home / "clock"
     offset.write_text("+0")
     library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
@@ -308,6 +312,7 @@ async def turn_clock(world: World) -> None:
             "NO_FAKE_STAT": "1",
         }
     )
+    await world.warm()
     for days in (DAYS, -DAYS):
         offset.write_text(f"{days:+d}d")
         await asyncio.sleep(1.0)  # until the library looks again

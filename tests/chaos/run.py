@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.chaos.faults import FAULTS, WELL
-from tests.chaos.world import STARTED_S, Tally, Unrecovered, World, until
+from tests.chaos.world import Tally, Unrecovered, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -114,14 +114,15 @@ async def run(
             report.tally = world.tally
             visits = asyncio.create_task(world.visits(per_s))
             try:
-                await _warm_up(world)
+                await world.warm()
                 at_start = world.node.rss_bytes()
                 while not report.injected or time.monotonic() < began + minutes * 60:
                     for fault in dice.sample(faults, len(faults)):
-                        say(f"{time.monotonic() - began:7.1f} s  {fault.__doc__}")
+                        what = str(fault.__doc__).partition("\n")[0]
+                        say(f"{time.monotonic() - began:7.1f} s  {what}")
                         await _inject(world, fault, report)
-                        if visits.done():
-                            break
+                        if visits.done():  # they never end by themselves
+                            visits.result()
                 report.rss_bytes = at_start, world.node.rss_bytes()
             except Unrecovered as error:
                 report.unrecovered.append(str(error))
@@ -135,17 +136,6 @@ async def run(
         shutil.rmtree(home, ignore_errors=True)
     report.minutes = (time.monotonic() - began) / 60
     return report
-
-
-async def _warm_up(world: World) -> None:
-    """Have every name served once: from then on none may be lost."""
-
-    async def all_known() -> bool:
-        for name in world.names():
-            await world.visit(name)
-        return all(name.known for name in world.names())
-
-    await until(all_known, "not every name is served", STARTED_S)
 
 
 async def _inject(world: World, fault: Fault, report: Report) -> None:

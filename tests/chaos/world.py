@@ -405,6 +405,18 @@ class World:
 
         await until(all_refused, f"the removed {file.key} is still served", within_s)
 
+    async def warm(self) -> None:
+        """Have every name served, so that all are in the node's memory and none may be lost."""
+        waiting = self.names()
+
+        async def all_served() -> bool:
+            for name in tuple(waiting):
+                if (await self.visit(name)).certificate is not None:
+                    waiting.remove(name)
+            return not waiting
+
+        await until(all_served, "not every name is served", STARTED_S)
+
     async def recovered(self) -> None:
         """Wait until all is well: a new file is served, and nothing is found wrong."""
         file = self.dice.choice(self.files)
