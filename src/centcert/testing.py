@@ -194,6 +194,7 @@ class FaultyStore(Store):
         self.truncate_to: int | None = None
         self._store = store
         self._failure: type[StoreError] | None = None
+        self._latest_failure: type[StoreError] = StoreUnavailable
         self._broken = asyncio.Event()
         self._open = asyncio.Event()
         self._open.set()
@@ -201,7 +202,7 @@ class FaultyStore(Store):
 
     def fail(self, kind: type[StoreError] = StoreUnavailable) -> None:
         """Let every call raise ``kind`` from now on; watches under way break off with it."""
-        self._failure = kind
+        self._failure = self._latest_failure = kind
         self._broken.set()
 
     def heal(self) -> None:
@@ -256,8 +257,9 @@ class FaultyStore(Store):
                     change.cancel()
                     broken.cancel()
                     await asyncio.gather(change, broken, return_exceptions=True)
-                if not change.cancelled():
-                    yield change.result()
+                if change.cancelled():  # and its generator is over, also if all is well again
+                    raise self._failed(self._latest_failure)
+                yield change.result()
 
     async def close(self) -> None:
         """See ``Store.close``."""
@@ -266,7 +268,10 @@ class FaultyStore(Store):
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
-            raise self._failure(self.url, f"{self.url} was told to fail.")
+            raise self._failed(self._failure)
+
+    def _failed(self, kind: type[StoreError]) -> StoreError:
+        return kind(self.url, f"{self.url} was told to fail.")
 
 
 class ManualClock:
