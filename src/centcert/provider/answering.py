@@ -15,7 +15,6 @@ from centcert.errors import (
     CentcertError,
     CredentialExpired,
     NoServerName,
-    StoreUnavailable,
     UnknownName,
 )
 from centcert.provider.policy import Action, Condition, Policy, decide
@@ -100,15 +99,13 @@ def name_for_none(
 async def _ask_store(provider: Provider, name: HostName, policy: Policy) -> Credential:
     if policy.unavailable is Action.REFUSE or not provider.has_copy(name):
         return await provider.credential(name)
-    asked = asyncio.ensure_future(provider.credential(name))
     try:
-        await asyncio.wait((asked,), timeout=PATIENCE_S)
-        if asked.done():
-            return asked.result()
-    finally:
-        asked.cancel()  # only this wait ends: the look-up goes on behind
-    sentence = f"The store has not answered for {name} within {PATIENCE_S:g} seconds."
-    raise StoreUnavailable(provider.store_url, sentence)
+        async with asyncio.timeout(PATIENCE_S):  # ends this wait: the look-up goes on behind
+            return await provider.credential(name)
+    except TimeoutError:
+        copy = await provider.copy(name)
+    # A copy that has expired, or proves damaged, is no reason to refuse: the store is only slow.
+    return await provider.credential(name) if copy is None else copy
 
 
 def _condition(error: CentcertError) -> Condition:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from centcert.provider.events import Event
+    from centcert.provider.lastgood import LastGood
 
 AUTHORITY = Authority()
 
@@ -59,12 +60,14 @@ class Rig:
         *,
         refresh_s: float = 300.0,
         limits: CacheLimits | None = None,
+        last_good: LastGood | None = None,
     ) -> Provider:
         return Provider(
             self.store,
             passwords=lambda: self.passwords,
             refresh_s=refresh_s,
             limits=limits,
+            last_good=last_good,
             decoder=self.decoder,
             clock=self.clock,
             listener=self._listen,
