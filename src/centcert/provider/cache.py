@@ -57,7 +57,7 @@ class Entry:
     credential: Credential
     examined: tuple[tuple[str, str | None], ...]
     fresh_until: float
-    used: bool = True
+    used: bool = False
 
     def is_borne_out(self, listing: Mapping[str, str]) -> bool:
         """Say whether a look-up would find the same, by a listing of versions by key."""

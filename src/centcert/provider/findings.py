@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from centcert.errors import (
+    SettingsError,
     StoreAuthenticationFailed,
-    StoreDenied,
+    StoreError,
     StoreInsecure,
     StoreUnavailable,
     WrongName,
@@ -20,7 +21,9 @@ from centcert.provider.events import (
     Decoded,
     Fetched,
     FetchFailed,
+    Kept,
     Listed,
+    Refused,
     Unusable,
     WatchFailed,
     Watching,
@@ -45,6 +48,8 @@ _OF_DATES: Final = ("expired", "expiring", "hides-wildcard")
 
 _OF_FILES: Final = ("bad-file", "wrong-name", "file-denied", *_OF_DATES)
 
+_OF_THE_STORE: Final = ("store-unreachable", "store-denied", "store-insecure")
+
 _TOLD_ONCE: Final = {"copy-damaged", "copy-expired"}
 """Faults that are over as soon as they are told: the copy is not served, or removed."""
 
@@ -58,7 +63,8 @@ class Finding:
     Attributes:
         code: stable, for machines: ``bad-file``, ``wrong-name``, ``expired``, ``expiring``,
             ``hides-wildcard``, ``file-denied``, ``store-unreachable``, ``store-denied``,
-            ``store-insecure``, ``changes-unseen``, and the codes of ``Weakness`` and ``Fault``.
+            ``store-insecure``, ``passwords-unread``, ``changes-unseen``, and the codes of
+            ``Weakness`` and ``Fault``.
         subject: a file's key or a store's URL.
         since: seconds since the epoch.
         sentence: what is wrong and what to do.
@@ -116,6 +122,8 @@ class Findings:
                     self._gone(key)
             case FetchFailed(key=key, error=error):
                 self._unreached(key, error, now)
+            case Kept(error=SettingsError() as error) | Refused(error=SettingsError() as error):
+                self.find("passwords-unread", self._store_url, str(error), now)
             case Listed(keys=keys):
                 self._listed(keys)
             case WatchFailed(error=error):
@@ -144,7 +152,6 @@ class Findings:
             hides_wildcard: whether the store holds the wildcard's file too.
         """
         key = credential.key
-        self.clear("wrong-name", key)
         left_s = credential.not_after - now
         code = "expired" if left_s <= 0 else "expiring" if left_s < EXPIRING_S else None
         for other in _OF_DATES:
@@ -173,17 +180,24 @@ class Findings:
                 self.clear(code, subject)
 
     def _reached(self, key: str) -> None:
-        self.clear("store-unreachable", self._store_url)
-        self.clear("store-insecure", self._store_url)
-        self.clear("store-denied", self._store_url)
+        for code in ("passwords-unread", *_OF_THE_STORE):
+            self.clear(code, self._store_url)
         self.clear("file-denied", key)
 
     def _unreached(self, key: str, error: CentcertError, now: float) -> None:
+        if not isinstance(error, StoreError):
+            return
+        code = None
         if isinstance(error, StoreAuthenticationFailed):
-            self.find("store-denied", self._store_url, str(error), now)
-        elif isinstance(error, StoreDenied):
-            self.find("file-denied", key, str(error), now)
+            code = "store-denied"
         elif isinstance(error, StoreInsecure):
-            self.find("store-insecure", self._store_url, str(error), now)
+            code = "store-insecure"
         elif isinstance(error, StoreUnavailable):
-            self.find("store-unreachable", self._store_url, str(error), now)
+            code = "store-unreachable"
+        for other in _OF_THE_STORE:
+            if other != code:
+                self.clear(other, self._store_url)
+        if code is None:
+            self.find("file-denied", key, str(error), now)
+        else:
+            self.find(code, self._store_url, str(error), now)

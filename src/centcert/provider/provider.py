@@ -186,7 +186,9 @@ class Provider:
             self._listener(Asked(name))
         if name not in self._look_ups:
             self._check_worth_asking(name)
-        return await self._look_ups.join(name, self._look_up)
+        credential = await self._look_ups.join(name, self._look_up)
+        self._cache.touch(name)
+        return credential
 
     def has_copy(self, name: HostName) -> bool:
         """Say whether this node has a last-good copy for ``name``, without I/O."""
@@ -206,7 +208,8 @@ class Provider:
         credential = kept.credential
         if self._cache.peek(name) is None:  # the store may have answered meanwhile
             fresh_until = self._clock.monotonic() + RETRY_S
-            self._cache.remember(name, Entry(credential.key, credential, (), fresh_until))
+            entry = Entry(credential.key, credential, (), fresh_until, used=True)
+            self._cache.remember(name, entry)
             self._check_dates(name, credential)
         self.tell(Recalled(name, credential.key))
         return credential
@@ -220,6 +223,9 @@ class Provider:
             CentcertError: as ``credential``, for a name that is not remembered.
         """
         self._cache.forget_absent(name)
+        for candidate in candidates(name):  # notifications come late, and reads may be old
+            self._loader.index.add(candidate.key)
+            self._loader.detach(candidate.key)
         if name in self._look_ups:  # it may have begun before the change
             with suppress(CentcertError):
                 await self._look_ups.join(name, self._look_up)
@@ -278,16 +284,17 @@ class Provider:
 
     async def _look_up(self, name: HostName) -> Credential:
         began = self._clock.monotonic()
-        held = self._cache.peek(name)
         try:
             found = await look_up(name, self._loader.load, self._clock.wall())
-            served = held is not None or self.has_copy(name)
+            served = self._cache.peek(name) is not None or self.has_copy(name)
             if served and found.answer is None and not found.rejected:
                 found = await self._confirm_absence(name, found)
         except CentcertError as error:
+            held = self._cache.peek(name)
             if held is None:
                 raise self._refused(name, error) from None
             return self._keep(name, held, error)
+        held = self._cache.peek(name)  # now: a copy may have been recalled meanwhile
         for rejected in found.rejected:
             self.tell(Unusable(name, rejected.key, rejected.error))
         if held is not None and self._is_better(held, found):
@@ -328,14 +335,18 @@ class Provider:
 
     def _remember(self, name: HostName, answer: Loaded, found: LookUp) -> None:
         fresh_until = self._fresh_until(answer.credential)
-        entry = Entry(answer.key, answer.credential, found.examined, fresh_until)
+        held = self._cache.peek(name)
+        used = held is not None and held.used  # a refresh is no use, nor is a prefetch
+        entry = Entry(answer.key, answer.credential, found.examined, fresh_until, used)
         self._cache.remember(name, entry)
+        self._findings.clear("wrong-name", answer.key)
         self._check_dates(name, answer.credential)
         if self._last_good is not None:
             self._last_good.keep(name, answer.version, answer.credential)
 
     def _keep(self, name: HostName, held: Entry, error: CentcertError) -> Credential:
         held.fresh_until = self._clock.monotonic() + RETRY_S
+        self._check_dates(name, held.credential)
         self.tell(Kept(name, error))
         return held.credential
 
@@ -358,7 +369,11 @@ class Provider:
         if any(self._findings.has("file-denied", key) for key, _ in entry.examined):
             self._renew(name)  # a listing does not tell whether it may be read again
             return
-        entry.fresh_until = self._fresh_until(entry.credential)
+        if entry.fresh_until > self._clock.monotonic() or entry.credential.within_dates(
+            self._clock.wall()
+        ):
+            entry.fresh_until = self._fresh_until(entry.credential)
+        # Else it has expired since: what was passed over for it may be the better one now.
         self._check_dates(name, entry.credential)
 
     def _renew(self, name: HostName) -> None:
@@ -377,6 +392,7 @@ class Provider:
             del self._stale[name]
             if name in self._look_ups:  # it may have begun before the change
                 await self._look_up_behind(name)
+            self._cache.forget_absent(name)  # so may what it found
             if self._cache.peek(name) is not None or name in self._look_ups:
                 await self._look_up_behind(name)
 

@@ -1,0 +1,157 @@
+"""What is served is what the store holds: races, expiry, and what an operator asks for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from centcert.errors import UnknownName
+from centcert.names import HostName
+from centcert.provider import Provider
+from centcert.provider.events import Refreshed, WatchFailed, Watching
+from centcert.stores import Change, MemoryStore
+from tests.unit.provider.conftest import Rig, pem
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from centcert.stores import Blob
+
+WWW = HostName.parse("www.contoso.example")
+MAIL = HostName.parse("mail.contoso.example")
+KEY, WILD = "www.contoso.example.pem", "_.contoso.example.pem"
+
+
+class Slow(MemoryStore):
+    """A store where reads of one key can be held after they have read."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.key = key
+        self.read = asyncio.Event()
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def fetch(self, key: str) -> Blob | None:
+        blob = await super().fetch(key)
+        if key == self.key:
+            self.read.set()
+            await self.open.wait()
+        return blob
+
+
+@pytest.fixture
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("centcert.provider.freshness.REWATCH_S", (0.01, 0.01))
+
+
+async def listed(provider: Provider) -> None:
+    while not provider._loader.index.fresh:
+        await asyncio.sleep(0.001)
+
+
+async def test_a_file_put_while_its_name_was_looked_up_is_not_taken_for_absent(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Guards: the look-up's absence was remembered for ten seconds after the notification."""
+    renewed, renew = asyncio.Event(), Provider._renew
+
+    def renew_and_tell(provider: Provider, name: HostName) -> None:
+        renew(provider, name)
+        renewed.set()
+
+    monkeypatch.setattr(Provider, "_renew", renew_and_tell)
+    files = Slow(KEY)
+    rig = Rig(files=files)
+    async with rig.provider() as provider:
+        await listed(provider)
+        provider._loader.index.fresh = False  # as when there was no listing yet
+        files.open.clear()
+        visitor = asyncio.ensure_future(provider.credential(WWW))
+        await files.read.wait()
+        files.put(KEY, pem(WWW))
+        await renewed.wait()
+        files.open.set()
+        with pytest.raises(UnknownName):
+            await visitor
+        await asyncio.sleep(0.01)
+        assert (await provider.credential(WWW)).covers(WWW)
+
+
+@pytest.mark.usefixtures("_quick")
+async def test_a_listing_does_not_make_an_expired_certificate_fresh(rig: Rig):
+    """Guards: once listed anew after its expiry, it was served for ever beside a good wildcard."""
+    rig.files.put(KEY, pem(WWW, days=1))
+    rig.files.put(WILD, pem("*.contoso.example"))
+    async with rig.provider() as provider:
+        assert (await provider.credential(WWW)).key == KEY
+        await listed(provider)
+        rig.store.fail()
+        await rig.until(WatchFailed)
+        rig.clock.advance(2 * 86_400)
+        rig.store.heal()
+        await rig.until(Watching, times=2)
+        await listed(provider)
+        provider.known(WWW)
+        await rig.until(Refreshed)
+        assert provider.source(WWW) == WILD
+
+
+class Mute(MemoryStore):
+    """A watch that begins and then tells nothing: notifications that come late."""
+
+    async def watch(self) -> AsyncGenerator[Change, None]:
+        yield Change(None)
+        await asyncio.Event().wait()
+
+
+async def test_an_operator_who_reloads_a_name_is_ahead_of_its_notification():
+    """Guards: a file just put there was «not held» for as long as the index did not know it."""
+    rig = Rig(files=Mute())
+    async with rig.provider() as provider:
+        await listed(provider)
+        with pytest.raises(UnknownName):
+            await provider.credential(WWW)
+        rig.files.put(KEY, pem(WWW))
+        with pytest.raises(UnknownName):
+            await provider.credential(WWW)
+        assert (await provider.reload(WWW)).covers(WWW)
+        assert provider.source(WWW) == KEY
+
+
+async def test_a_reload_joins_no_read_that_began_before_it():
+    files = Slow(WILD)
+    rig = Rig(files=files)
+    files.put(WILD, pem("*.contoso.example"))
+    async with rig.provider() as provider:
+        old = await provider.credential(MAIL)
+        files.read.clear()
+        files.open.clear()
+        visitor = asyncio.ensure_future(provider.credential(WWW))
+        await files.read.wait()
+        files._watches.clear()  # its notification is lost
+        files.put(WILD, pem("*.contoso.example"))
+        reads = rig.store.fetched[WILD]
+        reloading = asyncio.ensure_future(provider.reload(MAIL))
+        await rig.store.until_fetched(reads + 1, WILD)
+        files.open.set()
+        assert (await reloading).fingerprint != old.fingerprint
+        await visitor
+
+
+async def test_what_was_refreshed_was_not_used_thereby(rig: Rig):
+    """Guards: after each renewal or restart every name counted as in use, and was prefetched."""
+    rig.files.put(KEY, pem(WWW))
+    async with rig.provider() as provider:
+        await provider.credential(WWW)
+        (entry,) = (entry for _, entry in provider._cache.entries())
+        assert entry.used, "the first visit counts"
+        entry.used = False  # as it is noted every minute
+        rig.files.put(KEY, pem(WWW))
+        await rig.until(Refreshed)
+        (entry,) = (entry for _, entry in provider._cache.entries())
+        assert not entry.used
+        provider.known(WWW)
+        assert entry.used
