@@ -13,4 +13,5 @@ os.environ["PATH"] = os.pathsep.join(
 
 # No deadline: the machine may be busy, and no test here measures time.
 settings.register_profile("centcert", deadline=None)
-settings.load_profile("centcert")
+settings.register_profile("thorough", deadline=None, max_examples=2_000)  # minutes, not seconds
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "centcert"))
