@@ -1,7 +1,8 @@
 """How commands reach a running node: a Unix socket, one JSON line each way.
 
-Only the node's own user and root may connect: the socket's mode is 0600, its folder's
-0700, and the kernel is asked who is at the other end.
+Only the node's own user and root may connect: the socket's mode is 0600, its folder, if it
+has to be made, 0700, and the kernel is asked who is at the other end, by the node and by
+who asks it.
 """
 
 from __future__ import annotations
@@ -142,6 +143,8 @@ async def ask(path: Path, request: Request, kind: type[R]) -> R:
         async with asyncio.timeout(ANSWER_S):
             reader, writer = await asyncio.open_unix_connection(path, limit=MAX_LINE_BYTES)
             try:
+                if not _is_ours(writer.get_extra_info("socket")):
+                    raise NodeUnreachable(str(path))
                 writer.write(msgspec.json.encode(request) + b"\n")
                 reply = msgspec.json.decode(await reader.readline(), type=Reply)
             finally:
@@ -165,22 +168,32 @@ async def _reply(line: bytes, answer: Callable[[Request], Awaitable[Reply]]) -> 
 
 
 def _is_allowed(peer: socket.socket) -> bool:
+    return _user_of(peer) in {0, os.geteuid()}
+
+
+def _is_ours(node: socket.socket) -> bool:
+    """Say whether the node is one to believe: root also asks those of other users."""
+    return os.geteuid() == 0 or _is_allowed(node)
+
+
+def _user_of(peer: socket.socket) -> int:
     credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
     _, uid, _ = _PEER.unpack(credentials)
-    return uid in {0, os.geteuid()}
+    return int(uid)
 
 
 def _make_room(path: Path) -> None:
     """Make the socket's folder if need be, and remove a socket that a dead node has left."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.parent.stat().st_uid not in {0, os.geteuid()}:
+        if path.parent.lstat().st_uid not in {0, os.geteuid()}:  # a link's own, not its target's
             raise SettingsError(f"{path.parent} belongs to another user: name another socket.")
         with socket.socket(socket.AF_UNIX) as probe:
             probe.connect(str(path))
     except (FileNotFoundError, ConnectionRefusedError):
-        with suppress(FileNotFoundError):
-            path.unlink()
+        if path.exists() and not path.is_socket():
+            raise SettingsError(f"{path} is no socket: name another with --control.") from None
+        path.unlink(missing_ok=True)
     except OSError as error:
         raise SettingsError(f"{path} cannot be used: {error.strerror or error}.") from error
     else:

@@ -210,8 +210,12 @@ class ControlSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return self.socket
         folder = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]  # systemd.exec(5)
         if not folder:
-            own = os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/centcert-{os.geteuid()}"  # noqa: S108  made 0700 and checked
-            folder = "/run/centcert" if os.geteuid() == 0 else f"{own}/centcert"
+            own = os.environ.get("XDG_RUNTIME_DIR")
+            # Of /tmp, itself the folder that control.py makes and checks: what is above it, if
+            # another user had made that, would be the other's to replace.
+            folder = f"{own}/centcert" if own else f"/tmp/centcert-{os.geteuid()}"  # noqa: S108
+            if os.geteuid() == 0:
+                folder = "/run/centcert"
         return Path(folder) / "control.sock"
 
 
