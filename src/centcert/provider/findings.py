@@ -92,7 +92,8 @@ class Findings:
     def find(self, code: str, subject: str, sentence: str, now: float) -> None:
         """Add a finding, or bring its sentence up to date; it keeps its since."""
         held = self._found.get((code, subject))
-        if held is None and len(self._found) >= MAX_FINDINGS:
+        # Only those of files: strangers can cause them, by names where a whole folder is denied.
+        if held is None and code in _OF_FILES and len(self._found) >= MAX_FINDINGS:
             self.left_out += 1
             return
         since = now if held is None else held.since
