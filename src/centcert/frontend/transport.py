@@ -194,17 +194,12 @@ class TlsTransport(transports._FlowControlMixin):  # noqa: SLF001
             raise TypeError(f"data: expecting a bytes-like instance, got {type(data).__name__}")
         if self._write_ended and not self._closing:
             raise RuntimeError("Cannot call write() after write_eof()")
+        if len(data) <= _CHUNK_BYTES and not isinstance(data, memoryview):  # the common case
+            self._send(data)
+            return
         view = memoryview(data).cast("B")
         for start in range(0, len(view), _CHUNK_BYTES):
-            if self._closing:
-                self._warn_of_writes()
-                return
-            try:
-                self._session.write(view[start : start + _CHUNK_BYTES])
-            except SessionBroken as error:
-                self._break(error)
-                return
-            self._flush()
+            self._send(view[start : start + _CHUNK_BYTES])
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         """Send one after the other, in as few records as they fit in."""
@@ -321,6 +316,17 @@ class TlsTransport(transports._FlowControlMixin):  # noqa: SLF001
         return bool(cast("asyncio.Protocol", self._protocol).eof_received())
 
     # --- writing and ends --------------------------------------------------------------
+
+    def _send(self, data: bytes | bytearray | memoryview) -> None:
+        if self._closing:
+            self._warn_of_writes()
+            return
+        try:
+            self._session.write(data)
+        except SessionBroken as error:
+            self._break(error)
+            return
+        self._flush()
 
     def _flush(self) -> int:
         out = self._session.outgoing()

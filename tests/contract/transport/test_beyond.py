@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.contract.transport.conftest import Buffered, Recorder, Whole
+from tests.front_end.test_relay import Sealer, send_again_and_again
 from tests.visitor import NAME, TLS_1_2, Visitor
 
 if TYPE_CHECKING:
@@ -164,3 +165,68 @@ async def test_a_protocol_that_fails_as_it_reads_on_is_lost(listen: Listen):
         await protocol.called("lost")
         assert isinstance(protocol.error, ZeroDivisionError)
         assert len(faults) == 1
+
+
+async def test_an_end_that_comes_with_the_last_words_waits_for_a_paused_protocol(listen: Listen):
+    async with listen() as server:
+        client = await Visitor.arrive(server.address)
+        protocol = await server.accepted()
+        protocol.on_data = protocol.transport.pause_reading
+        client.tls.sendall(b"last words")
+        client.tls.shutdown()
+        await client.flush()  # both in one segment
+        await protocol.received(10)
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+        assert protocol.calls == ["made", "data"]
+        protocol.transport.resume_reading()
+        await protocol.called("lost")
+        assert protocol.calls == ["made", "data", "eof", "lost"]
+
+
+async def test_less_than_the_low_water_is_sent_before_the_end(listen: Listen):
+    """So little that nobody was told to pause; its leaving is noticed all the same."""
+    async with listen(shutdown_s=4.0) as server:
+        client = await Visitor.connect(server.address, receive_buffer=4_096)
+        await client.handshake()
+        protocol = await server.accepted()
+        transport = protocol.transport
+        transport.set_write_buffer_limits(high=1 << 30, low=1 << 29)
+        transport.write(bytes(8 << 20))
+        assert transport.get_write_buffer_size()
+        transport.close()
+        assert len(await client.receive_all()) == 8 << 20
+        await protocol.called("lost")  # after the silence of a client that has been told the end
+        assert protocol.error is None
+        assert protocol.calls == ["made", "lost"]
+
+
+async def test_an_answer_reaches_a_sending_client_also_from_a_paused_protocol(listen: Listen):
+    async with listen() as server:
+        client = await Visitor.arrive(server.address)
+        protocol = await server.accepted()
+        protocol.transport.pause_reading()
+        sending = asyncio.ensure_future(client.send(bytes(16 << 20)))
+        await asyncio.sleep(0.05)  # by now it waits for the server to read
+        assert not sending.done()
+        protocol.transport.write(b"413 Content Too Large")
+        protocol.transport.close()
+        assert await client.receive_all() == b"413 Content Too Large"
+        await sending
+        client.leave()
+        await protocol.called("lost")
+
+
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+async def test_a_client_that_makes_tls_talk_without_end_is_ended(listen: Listen):
+    """Each refusal of a renegotiation is an alert; unread, they would fill the memory."""
+    async with listen() as server:
+        client = await Visitor.connect(server.address, highest=TLS_1_2, receive_buffer=4_096)
+        hello = client.hello()
+        await client.send_raw(hello)
+        await client.handshake()
+        protocol = await server.accepted()
+        with pytest.raises(ConnectionError):
+            await send_again_and_again(client, Sealer(client.tls), hello[5:])
+        await protocol.called("lost")
+        client.leave()
