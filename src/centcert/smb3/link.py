@@ -225,7 +225,7 @@ class Link(asyncio.BufferedProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Let everybody down who still waits."""
-        why = f": {error}" if error else "."
+        why = f": {error}." if error else "."
         self._end(ConnectionLost(f"The server closed the connection{why}"))
         if not self._ended.done():
             self._ended.set_result(None)

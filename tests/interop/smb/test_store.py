@@ -129,6 +129,12 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.02)
 
 
+async def until_idle(store: SmbStore) -> None:
+    """Wait until the store does nothing behind its callers any more."""
+    keepers = {server._keeper for server in store._servers}
+    await until(lambda: not store._errands._tasks - keepers)
+
+
 async def until_told(changes: AsyncGenerator[Change, None], file: Path) -> None:
     """Write to ``file`` until the watch tells of it: Samba begins to look a little late."""
     step = asyncio.ensure_future(anext(changes))
@@ -157,6 +163,7 @@ async def test_a_killed_connection_is_made_anew_within_the_call(start_samba: Sta
     for _ in range(3):
         assert await data_of(store) == b"here"
         assert len(await store.list()) == 1
+        await until_idle(store)
         samba.kill_connections()
 
 
@@ -165,6 +172,7 @@ async def test_many_readers_survive_a_killed_connection(start_samba: Start, open
     (samba.folder / KEY).write_bytes(b"here")
     store = open_on(samba)
     await data_of(store)
+    await until_idle(store)
     calls = [asyncio.ensure_future(data_of(store)) for _ in range(200)]
     await asyncio.sleep(0)
     samba.kill_connections()
@@ -242,7 +250,7 @@ async def test_a_server_that_takes_no_more_connections_is_read_from_and_not_pres
     (samba.folder / KEY).write_bytes(b"here")
     store = open_on(samba, timing=Timing(fetch_s=30, try_s=20, connect_s=1))
     await until_fetched(store, b"here")
-    await until(lambda: not store._errands._tasks - {store._servers[0]._keeper})
+    await until_idle(store)
     await store._servers[0]._control.close()
     assert samba._process is not None
     samba._process.send_signal(signal.SIGSTOP)  # the parent: its children live on
@@ -429,6 +437,8 @@ async def test_a_wrong_password_is_sent_once_however_many_ask(samba: PrivateSamb
 
         password = samba.password.encode()  # another secret is not the refused one
         assert await data_of(store) == b"here"
+        await until_idle(store)
+        await store.close()
 
 
 async def test_a_wrong_password_is_sent_once_to_all_servers_of_a_trial(
@@ -442,7 +452,7 @@ async def test_a_wrong_password_is_sent_once_to_all_servers_of_a_trial(
         for _ in range(3):
             with pytest.raises(StoreAuthenticationFailed):
                 await store.fetch(KEY)
-        await until(lambda: not store._errands._tasks)
+        await until_idle(store)
         at_first = proofs_in(one) + proofs_in(other)
         assert at_first <= 2
         async with asyncio.timeout(PATIENCE_S):
@@ -450,8 +460,9 @@ async def test_a_wrong_password_is_sent_once_to_all_servers_of_a_trial(
                 with pytest.raises(StoreAuthenticationFailed):
                     await store.fetch(KEY)
                 await asyncio.sleep(0.05)
-        await until(lambda: not store._errands._tasks)
+        await until_idle(store)
         assert proofs_in(one) + proofs_in(other) == at_first + 1
+        await store.close()
 
 
 async def test_the_password_is_read_at_each_connect(start_samba: Start, open_on: Open):
@@ -463,6 +474,7 @@ async def test_the_password_is_read_at_each_connect(start_samba: Start, open_on:
 
     store = open_on(samba, password=password)
     assert await data_of(store) == b"here"
+    await until_idle(store)
     samba.change_password("another one")
     assert await data_of(store) == b"here", "a session that is set up stays"
     samba.kill_connections()
