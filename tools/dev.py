@@ -30,9 +30,7 @@ CENTCERT = ENVIRONMENT / "bin" / "centcert"
 STAMP = ENVIRONMENT / "installed"
 VERSION = ".".join(map(str, sys.version_info[:3]))
 DEBIAN_PYTHON = "python" + ".".join(map(str, sys.version_info[:2]))
-LOCKS = {
-    name: ROOT / "requirements" / f"{name}.txt" for name in ("run", "dev", "kerberos", "fuzz")
-}
+LOCKS = {name: ROOT / "requirements" / f"{name}.txt" for name in ("run", "dev", "kerberos", "fuzz")}
 KINDS = {"run": ("run",), "dev": ("dev",), "test": ("dev", "kerberos")}  # each holds the one before
 CHECKED = ("src", "tests", "tools", "bench", "examples")
 
@@ -61,7 +59,6 @@ PROGRAMS = (
     Program(("smbd",), "samba"),
     Program(("smbclient",), "smbclient"),
     Program(("tshark",), "tshark"),
-    Program(("faketime",), "faketime"),
     Program(("faketime",), "faketime"),
     Program(("krb5kdc",), "krb5-kdc"),
     Program(("kadmin.local",), "krb5-admin-server"),
@@ -148,14 +145,6 @@ def fuzz(args: Sequence[str]) -> NoReturn:
     replace_by("-m", "tests.fuzz", str(ENVIRONMENT / "corpus"), *(args or ["-max_total_time=60"]))
 
 
-def chaos(args: Sequence[str]) -> NoReturn:
-    """Break everything around a node while clients visit it ([--minutes N])."""
-    install("dev")
-    install_programs(PROGRAMS)
-    os.chdir(ROOT)
-    replace_by("-m", "tests.chaos", *args)
-
-
 def lock(args: Sequence[str]) -> int:
     """Make the lock files again; with -U take the newest versions (uv pip compile ARGS)."""
     install("dev")
@@ -182,7 +171,6 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "check": check,
     "fix": fix,
     "bench": bench,
-    "chaos": chaos,
     "chaos": chaos,
     "fuzz": fuzz,
     "lock": lock,

@@ -202,6 +202,10 @@ async def served(authority: Authority) -> AsyncIterator[Served]:
         yield served
 
 
+# Hypercorn's own way to be cancelled; collected at the test's end, so that it warns there.
+being_cancelled = pytest.mark.filterwarnings(
+    "ignore:coroutine 'TCPServer._idle_timeout' was never awaited"
+)
 versions = pytest.mark.parametrize("version", ["HTTP/1.1", "HTTP/2"])
 
 
@@ -284,6 +288,7 @@ async def test_a_client_that_leaves_amid_its_request(served: Served, version: st
     await served.until_nobody_is_connected()
 
 
+@being_cancelled
 @versions
 async def test_a_client_that_leaves_amid_its_answer(authority: Authority, version: str):
     """Hypercorn leaves the application waiting to send, until the grace is over."""
@@ -295,6 +300,7 @@ async def test_a_client_that_leaves_amid_its_answer(authority: Authority, versio
                 break
         await served.app.disconnected.wait()
         await served.until_nobody_is_connected()
+    gc.collect()
 
 
 # --- names -------------------------------------------------------------------
@@ -388,8 +394,7 @@ async def test_a_request_under_way_is_finished_before_the_lifespan_ends(
     await served.until_nobody_is_connected()
 
 
-# Hypercorn's own way to be cancelled.
-@pytest.mark.filterwarnings("ignore:coroutine 'TCPServer._idle_timeout' was never awaited")
+@being_cancelled
 @versions
 async def test_a_request_that_takes_longer_than_the_grace_is_ended(
     authority: Authority, version: str
@@ -407,4 +412,4 @@ async def test_a_request_that_takes_longer_than_the_grace_is_ended(
     assert served.app.said == ["lifespan.startup", "lifespan.shutdown"]
     await client.aclose()
     await served.until_nobody_is_connected()
-    gc.collect()  # its warning belongs to this test
+    gc.collect()

@@ -87,9 +87,19 @@ async def test_a_timeout_of_the_call_is_not_that_of_the_deadline(pool: Threads):
 
 
 async def test_all_threads_hanging_is_said_at_once(pool: Threads, hanging: threading.Event):
-    for _ in range(2):
-        with pytest.raises(Late):
-            await pool.run(hanging.wait, deadline=later(0.02))
+    begun = threading.Semaphore(0)
+
+    def hang() -> None:
+        begun.release()
+        hanging.wait()
+
+    late = [asyncio.ensure_future(pool.run(hang, deadline=later(1))) for _ in range(2)]
+    for _ in late:
+        await asyncio.to_thread(begun.acquire)
+    assert [type(error) for error in await asyncio.gather(*late, return_exceptions=True)] == [
+        Late,
+        Late,
+    ]
     with pytest.raises(Full):
         await pool.run(lambda: 7, deadline=later(20))
     hanging.set()
