@@ -9,7 +9,7 @@ import json
 import os
 import ssl
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 import pytest
@@ -22,7 +22,14 @@ from centcert.stores import MemoryStore
 from centcert.testing import Authority, FaultyStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Iterator,
+        MutableMapping,
+        Sequence,
+    )
 
     from centcert.credential import Credential
     from centcert.frontend.events import Event
@@ -31,6 +38,8 @@ if TYPE_CHECKING:
     Message = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
+
+Test = TypeVar("Test", bound="Callable[..., Any]")
 
 NAME = "www.contoso.example"
 MEGABYTES = os.urandom(1 << 20) * 6
@@ -202,10 +211,21 @@ async def served(authority: Authority) -> AsyncIterator[Served]:
         yield served
 
 
-# Hypercorn's own way to be cancelled; collected at the test's end, so that it warns there.
-being_cancelled = pytest.mark.filterwarnings(
-    "ignore:coroutine 'TCPServer._idle_timeout' was never awaited"
-)
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """Collect what the test leaves within it, with its warnings."""
+    yield
+    gc.collect()
+
+
+def being_cancelled(test: Test) -> Test:
+    """Hypercorn's own way to be cancelled makes a warning."""
+    ignored = "ignore:coroutine 'TCPServer._idle_timeout' was never awaited"
+    used = pytest.mark.usefixtures("collected")
+    marked: Test = used(pytest.mark.filterwarnings(ignored)(test))
+    return marked
+
+
 versions = pytest.mark.parametrize("version", ["HTTP/1.1", "HTTP/2"])
 
 
@@ -300,7 +320,6 @@ async def test_a_client_that_leaves_amid_its_answer(authority: Authority, versio
                 break
         await served.app.disconnected.wait()
         await served.until_nobody_is_connected()
-    gc.collect()
 
 
 # --- names -------------------------------------------------------------------
@@ -412,4 +431,3 @@ async def test_a_request_that_takes_longer_than_the_grace_is_ended(
     assert served.app.said == ["lifespan.startup", "lifespan.shutdown"]
     await client.aclose()
     await served.until_nobody_is_connected()
-    gc.collect()
