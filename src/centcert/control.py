@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MAX_LINE_BYTES: Final = 1024 * 1024
 ANSWER_S: Final = 30.0
-"""How long a command waits for its answer: a reload may have to wait for a slow store."""
+"""How long request and answer may take, at either end: a reload may wait for a slow store."""
 
 _PEER: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
@@ -103,17 +103,24 @@ async def control_socket(
     Raises:
         SettingsError: the socket cannot be opened, or another node listens there.
     """
+    talks: set[asyncio.Task[None]] = set()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if _is_allowed(writer.get_extra_info("socket")):
-                writer.write(msgspec.json.encode(await _reply(await reader.readline(), answer)))
-                writer.write(b"\n")
-                await writer.drain()
-        except (ConnectionError, ValueError):  # it has left, or its line is too long
+            async with asyncio.timeout(ANSWER_S):
+                if _is_allowed(writer.get_extra_info("socket")):
+                    writer.write(msgspec.json.encode(await _reply(await reader.readline(), answer)))
+                    writer.write(b"\n")
+                    await writer.drain()
+        except (OSError, TimeoutError, ValueError):  # it left, says nothing, or without end
             pass
         finally:
             writer.close()
+
+    def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(talk(reader, writer))
+        talks.add(task)
+        task.add_done_callback(talks.discard)
 
     _make_room(path)
     listening = socket.socket(socket.AF_UNIX)
@@ -126,7 +133,12 @@ async def control_socket(
         raise SettingsError(f"{path} cannot be opened: {error.strerror or error}.") from error
     try:
         async with server:
-            yield
+            try:
+                yield
+            finally:  # nobody who is silent, or waits for an answer, keeps the node from ending
+                server.close()
+                for task in tuple(talks):
+                    task.cancel()
     finally:
         with suppress(OSError):
             os.unlink(path)  # noqa: PTH108  in memory: no disk is waited for
@@ -149,6 +161,9 @@ async def ask(path: Path, request: Request, kind: type[R]) -> R:
                 reply = msgspec.json.decode(await reader.readline(), type=Reply)
             finally:
                 writer.close()
+    except PermissionError as error:
+        sentence = f"{path}: Permission denied: ask as the node's user or as root."
+        raise NodeUnreachable(str(path), sentence) from error
     except (OSError, TimeoutError, ValueError, msgspec.MsgspecError) as error:
         raise NodeUnreachable(str(path)) from error
     if isinstance(reply, Refusal):
@@ -189,6 +204,7 @@ def _make_room(path: Path) -> None:
         if path.parent.lstat().st_uid not in {0, os.geteuid()}:  # a link's own, not its target's
             raise SettingsError(f"{path.parent} belongs to another user: name another socket.")
         with socket.socket(socket.AF_UNIX) as probe:
+            probe.setblocking(False)  # a frozen node lets nobody in
             probe.connect(str(path))
     except (FileNotFoundError, ConnectionRefusedError):
         if path.exists() and not path.is_socket():

@@ -50,11 +50,12 @@ class SettingsError(CentcertError):
 
 
 class NodeUnreachable(CentcertError):
-    """No running node answers at its control socket."""
+    """No running node answers at its control socket, or none that this user may ask."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, sentence: str | None = None) -> None:
         super().__init__(
-            f"No running node answers at {path}: start one with `centcert serve`, or name its"
+            sentence
+            or f"No running node answers at {path}: start one with `centcert serve`, or name its"
             " socket with --control."
         )
         self.path = path
