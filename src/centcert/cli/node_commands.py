@@ -74,7 +74,7 @@ def status(config: Path | None, control: Path | None, *, as_json: bool) -> None:
         table.add_row("connections", str(reply.connections))
         table.add_row("names in memory", f"{reply.names}, {reply.used_bytes / 1024:.0f} KiB")
         table.add_row("findings", str(len(reply.findings) or "none"))
-        Console(highlight=False).print(table)
+        Console(highlight=False, markup=False).print(table)
         _print_findings(reply.findings)
     if reply.findings:
         raise click.exceptions.Exit(1)
