@@ -119,7 +119,8 @@ class Secrets:
         raw = number.to_bytes(32, "big")
         self.forms |= {
             *(str(number), f"{number:x}", raw.hex(), repr(raw)[2:-1]),
-            *(b64encode(der).decode()[40:80], repr(der)[60:120], repr(b64encode(der))[42:82]),
+            # What comes first is the same in all; PEM breaks its lines after 64 characters.
+            *(b64encode(der).decode()[48:64], b64encode(der).decode()[64:100]),
         }
 
     def are_in(self, text: str) -> list[str]:
@@ -324,7 +325,6 @@ class Machine(RuleBasedStateMachine):
             self.recall(name)
         else:
             self.withdraw(name)
-            self.absent.add(name)
 
     def recall(self, name: str) -> None:
         if self.has_good_copy(name):
@@ -339,13 +339,13 @@ class Machine(RuleBasedStateMachine):
             return
         if isinstance(outcome, UnknownName) and not any(key in self.files for key in keys_of(name)):
             self.withdraw(name)
-            self.absent.add(name)
         else:
             self.recall(name)
 
     def withdraw(self, name: str) -> None:
         self.in_memory.pop(name, None)
         self.copies.pop(name, None)
+        self.absent.add(name)
 
     # --- rules: visits -----------------------------------------------------------------
 
@@ -572,6 +572,11 @@ class Machine(RuleBasedStateMachine):
         assert set(self.in_memory) <= set(entries), "a known name is lost"
         if not self.held:
             assert set(entries) == set(self.in_memory), "what is withdrawn is still known"
+        for name, entry in entries.items():
+            if not self.away and entry.fresh_until > self.clock.monotonic():
+                served = entry.key, entry.credential.fingerprint
+                key, file = self.in_memory[name]
+                assert served == (key, file.fingerprint), "a change was not noticed"
 
     @invariant()
     def each_known_name_has_a_copy(self) -> None:
