@@ -206,6 +206,8 @@ async def until_refused(address: tuple[str, int]) -> None:
             (await Visitor.connect(address)).leave()
         except ConnectionRefusedError:
             return
+        except ConnectionResetError:  # it was in the queue of the socket that closed
+            pass
         await asyncio.sleep(0.01)
 
 

@@ -155,6 +155,8 @@ def until_refused(address: tuple[str, int]) -> None:
             socket.create_connection(address).close()
         except ConnectionRefusedError:
             return
+        except ConnectionResetError:  # it was in the queue of the socket that closed
+            pass
         time.sleep(0.01)
     pytest.fail(f"{address} still listens")
 

@@ -75,8 +75,7 @@ class Timing:
         list_s: a listing: 100,000 files take about 1.3 s.
         hedge_after_s: a server's silence before a second one is asked.
         echo_after_s: idleness before a sign of life is asked for.
-        recycle_after_s: a connection's age before another takes its place; below the
-            ten hours a Kerberos ticket commonly lives.
+        recycle_after_s: a connection's age before another takes its place.
     """
 
     fetch_s: float = 1.5
