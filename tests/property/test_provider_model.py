@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 DAY_S: Final = 86_400
 PATIENCE_S: Final = 20.0
 PASSWORD: Final = b"open sesame 4711"
-LIMITS: Final = CacheLimits(max_names=4, max_absent=2)
+LIMITS: Final = CacheLimits(max_names=3, max_absent=2)
 
 CANDIDATES: Final = {
     "www.a.example": ("www.a.example", "_.a.example"),
