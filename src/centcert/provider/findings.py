@@ -17,7 +17,6 @@ from centcert.errors import (
     StoreUnavailable,
     WrongName,
 )
-from centcert.names import HostName, pattern_of
 from centcert.provider.events import (
     Decoded,
     Fetched,
@@ -50,8 +49,6 @@ _OF_DATES: Final = ("expired", "expiring", "hides-wildcard")
 _OF_FILES: Final = ("bad-file", "wrong-name", "file-denied", *_OF_DATES)
 
 _OF_THE_STORE: Final = ("store-unreachable", "store-denied", "store-insecure")
-
-_OF_BAD_FILES: Final = {"bad-file", "wrong-name"}
 
 _TOLD_ONCE: Final = {"copy-damaged", "copy-expired"}
 """Faults that are over as soon as they are told: the copy is not served, or removed."""
@@ -101,15 +98,6 @@ class Findings:
             return
         since = now if held is None else held.since
         self._found[code, subject] = Finding(code, subject, since, sentence)
-
-    def names(self) -> frozenset[HostName]:
-        """Return the names whose own files were found bad: they are mended unseen by visitors."""
-        patterns = (pattern_of(key) for code, key in self._found if code in _OF_BAD_FILES)
-        return frozenset(
-            HostName(pattern)
-            for pattern in patterns
-            if pattern is not None and not pattern.startswith("*.")
-        )
 
     def has(self, code: str, subject: str) -> bool:
         """Say whether this is found now."""

@@ -19,7 +19,6 @@ from centcert.provider.events import (
     Found,
     Hit,
     Kept,
-    Listed,
     Listener,
     Recalled,
     Refreshed,
@@ -363,11 +362,6 @@ class Provider:
         remembered = (name for name, _ in self._cache.entries())
         return (*self._cache.absences(), *remembered, *self._look_ups.keys())
 
-    def _is_of_interest(self, name: HostName) -> bool:
-        """Say whether anybody would know more by looking ``name`` up anew."""
-        remembered = self._cache.peek(name) is not None or name in self._look_ups
-        return remembered or name in self._findings.names()
-
     def _confirm(self, name: HostName) -> None:
         entry = self._cache.peek(name)
         if entry is None:
@@ -384,7 +378,7 @@ class Provider:
 
     def _renew(self, name: HostName) -> None:
         self._cache.forget_absent(name)
-        if name in self._stale or not self._is_of_interest(name):
+        if name in self._stale or (name not in self._look_ups and self._cache.peek(name) is None):
             return
         self._stale[name] = None
         self._stale_added.set()
@@ -399,7 +393,7 @@ class Provider:
             if name in self._look_ups:  # it may have begun before the change
                 await self._look_up_behind(name)
             self._cache.forget_absent(name)  # so may what it found
-            if self._is_of_interest(name):
+            if self._cache.peek(name) is not None or name in self._look_ups:
                 await self._look_up_behind(name)
 
     async def _look_up_behind(self, name: HostName) -> None:
@@ -422,9 +416,6 @@ class Provider:
     def tell(self, event: Event) -> None:
         """Note what a part of the node, the store for one, has to tell; tell the listener."""
         self._findings.note(event, self._clock.wall())
-        if isinstance(event, Listed):  # what was found bad may be mended, and nobody may visit
-            for name in self._findings.names():
-                self._renew(name)
         if self._listener is not None:
             self._listener(event)
 

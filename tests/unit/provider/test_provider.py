@@ -528,28 +528,6 @@ async def test_a_bad_file_is_found_and_cleared_when_it_is_mended(rig: Rig):
         assert codes(provider) == {}
 
 
-async def test_a_mended_file_is_cleared_although_nobody_visits(rig: Rig):
-    rig.files.put(KEY, b"-----BEGIN nothing")
-    async with rig.provider() as provider:
-        await listed(rig)
-        with pytest.raises(BlobDamaged):
-            await provider.credential(WWW)
-        assert codes(provider) == {"bad-file": KEY}
-        rig.files.put(KEY, pem(WWW))
-        await rig.until_true(lambda: not provider.findings())
-
-
-async def test_without_a_watch_a_mended_file_is_cleared_by_a_listing():
-    rig = Rig(files=Mute())
-    rig.files.put(KEY, pem("another.example"))
-    async with rig.provider(refresh_s=0.05) as provider:
-        with pytest.raises(WrongName):
-            await provider.credential(WWW)
-        assert codes(provider)["wrong-name"] == KEY
-        rig.files.put(KEY, pem(WWW))
-        await rig.until_true(lambda: "wrong-name" not in codes(provider))
-
-
 async def test_an_unreachable_store_is_found_and_cleared(rig: Rig, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("centcert.provider.freshness.REWATCH_S", (0.05, 0.05))
     rig.files.put(KEY, pem(WWW))
