@@ -61,7 +61,7 @@ async def test_thousands_of_made_up_names_cost_the_store_nothing_and_honest_clie
         async def strangers() -> None:
             for number in numbers:
                 answer = await ask(address, hello.replace(PLACE % 0, PLACE % number))
-                answers.append(answer)  # noqa: PERF401  others look how many there are
+                answers.append(answer)
 
         async def honest() -> int:
             served = 0
