@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
 MAX_BLOB_BYTES: Final = 256 * 1024
-"""The largest file that is decoded; the same as a store's bound."""
+"""The largest file a store hands out. A chain of RSA-4096 certificates is under 16 KiB."""
 
 MAX_ISSUERS: Final = 8
 """The longest chain that is sent. Public chains have one to three; OpenSSL's own bound is 100."""

@@ -43,7 +43,6 @@ from centcert.errors import (
     WrongUsage,
 )
 from centcert.names import HostName
-from centcert.stores import base
 from centcert.testing import Authority, KeyType, make_key
 
 if TYPE_CHECKING:
@@ -370,10 +369,6 @@ def test_no_file_over_the_bound_is_looked_at(authority: Authority) -> None:
     error = refusal(data.ljust(MAX_BLOB_BYTES + 1, b"\n"))
     assert type(error) is BlobTooLarge
     assert "256 KiB" in str(error)
-
-
-def test_the_bound_is_the_stores() -> None:
-    assert MAX_BLOB_BYTES == base.MAX_BLOB_BYTES
 
 
 @pytest.mark.parametrize("data", [b"", b"0", b"\x30\x00", b"hello", bytes(1_000)])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, TypeAlias
+from collections import deque
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from rich.markup import escape
 from rich.table import Table
@@ -21,11 +22,15 @@ if TYPE_CHECKING:
     Event: TypeAlias = store.Event | provider.Event | front_end.Event
 
 
+MAX_EVENTS: Final = 1_000
+"""Noted and not yet taken: nobody takes them any more once the tour is over."""
+
+
 class Recorder:
     """Listens to store, provider and front end and stamps each event with the time."""
 
     def __init__(self) -> None:
-        self._events: list[tuple[float, Event]] = []
+        self._events: deque[tuple[float, Event]] = deque(maxlen=MAX_EVENTS)
 
     def __call__(self, event: Event) -> None:
         """Note an event."""
@@ -33,7 +38,8 @@ class Recorder:
 
     def take(self) -> list[tuple[float, Event]]:
         """Return what was noted since the last call, with times in seconds."""
-        events, self._events = self._events, []
+        events = list(self._events)
+        self._events.clear()
         return events
 
 

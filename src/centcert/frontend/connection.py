@@ -11,10 +11,7 @@ import asyncio
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, cast
 
-from centcert.errors import (
-    CentcertError,
-    HandshakeFailed,
-)
+from centcert.errors import CentcertError, HandshakeFailed
 from centcert.frontend.addresses import TcpAddress, reason_of
 from centcert.frontend.events import (
     Accepted,

@@ -54,7 +54,7 @@ async def answer(
     """Return what a handshake for ``name`` gets.
 
     Raises:
-        CentcertError: nothing; its ``alert`` says why in the protocol's words.
+        CentcertError: a refusal; its ``alert`` says why in the protocol's words.
     """
     try:
         credential = await _ask_store(provider, name, policy)
@@ -93,7 +93,7 @@ def name_for_none(
     action = decide(condition, policy, default=default is not None, last_good=False)
     if action is Action.DEFAULT and default is not None:
         return default
-    raise error or NoServerName
+    raise error or NoServerName()
 
 
 async def _ask_store(provider: Provider, name: HostName, policy: Policy) -> Credential:

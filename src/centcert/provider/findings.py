@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from centcert.provider.events import Event
 
 MAX_FINDINGS: Final = 1_000
-"""More are counted, not kept: nobody reads a longer list, and memory is bounded."""
+"""More are left out: nobody reads a longer list, and memory is bounded."""
 
 EXPIRING_S: Final = 10 * 86_400.0
 """Ten days: certificates of 47 days are renewed long before, at two thirds of their life."""
@@ -82,8 +82,6 @@ class Findings:
     def __init__(self, store_url: str) -> None:
         self._store_url = store_url
         self._found: dict[tuple[str, str], Finding] = {}
-        self.left_out = 0
-        """How many findings did not fit since the list was last empty enough."""
 
     def now(self) -> tuple[Finding, ...]:
         """Return what is wrong now, by code and subject."""
@@ -94,7 +92,6 @@ class Findings:
         held = self._found.get((code, subject))
         # Only those of files: strangers can cause them, by names where a whole folder is denied.
         if held is None and code in _OF_FILES and len(self._found) >= MAX_FINDINGS:
-            self.left_out += 1
             return
         since = now if held is None else held.since
         self._found[code, subject] = Finding(code, subject, since, sentence)
@@ -105,8 +102,7 @@ class Findings:
 
     def clear(self, code: str, subject: str) -> None:
         """Remove a finding, if it is there."""
-        if self._found.pop((code, subject), None) is not None:
-            self.left_out = 0
+        self._found.pop((code, subject), None)
 
     def note(self, event: Event, now: float) -> None:  # noqa: C901, PLR0912  one for each
         """Find and clear what an event of the provider tells."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
+from centcert.credential import MAX_BLOB_BYTES
 from centcert.errors import BlobTooLarge
 
 if TYPE_CHECKING:
@@ -13,9 +14,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from centcert.stores.events import Weakness
-
-MAX_BLOB_BYTES: Final = 256 * 1024
-"""The largest blob a store hands out. A chain of RSA-4096 certificates is under 16 KiB."""
 
 
 @dataclass(frozen=True, slots=True)

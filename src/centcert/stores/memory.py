@@ -7,9 +7,9 @@ import itertools
 import time
 from typing import TYPE_CHECKING, Final
 
+from centcert.credential import MAX_BLOB_BYTES
 from centcert.errors import StoreUnavailable
 from centcert.stores.base import (
-    MAX_BLOB_BYTES,
     Blob,
     Change,
     Store,

@@ -13,13 +13,14 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
+from centcert.credential import MAX_BLOB_BYTES
 from centcert.errors import (
     StoreBusy,
     StoreDenied,
     StoreError,
     StoreUnavailable,
 )
-from centcert.stores.base import MAX_BLOB_BYTES, Blob, StoredFile, too_large
+from centcert.stores.base import Blob, StoredFile, too_large
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -17,7 +17,7 @@ import uvloop
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs12
 
 from centcert import credential
-from centcert.credential import decode
+from centcert.credential import MAX_BLOB_BYTES, decode
 from centcert.decoder_process import Decoded, Refused, Reply, Request, frame
 from centcert.errors import (
     BadBlob,
@@ -31,7 +31,7 @@ from centcert.errors import (
 )
 from centcert.provider import decoder as module
 from centcert.provider.decoder import Decoder
-from centcert.stores.base import MAX_BLOB_BYTES, Blob
+from centcert.stores.base import Blob
 from centcert.testing import Authority
 
 if TYPE_CHECKING:

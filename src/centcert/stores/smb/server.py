@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from centcert import smb3
+from centcert.credential import MAX_BLOB_BYTES
 from centcert.errors import StoreBusy, StoreError, StoreUnavailable
 from centcert.smb3 import Kind
-from centcert.stores.base import MAX_BLOB_BYTES
 from centcert.stores.events import SmbStep
 from centcert.stores.smb.choice import CoolDown, Standing
 from centcert.stores.smb.lane import Lane, Line
