@@ -17,9 +17,8 @@ from centcert.admin.settings import (
     ListenSettings,
     SiteSettings,
     StoreSettings,
-    read_settings,
-    site_option,
 )
+from centcert.admin.settings_file import read_settings, site_option
 from centcert.admin.units import BYTES, MAX_SECONDS, SECONDS, Duration, Size
 from centcert.errors import SettingsError
 from centcert.frontend import Backend, TcpAddress
@@ -99,7 +98,7 @@ def test_settings_are_read_or_refused_in_one_line(
     ):
         refusal = None
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("centcert.admin.settings._read_toml", lambda _, raw=raw: raw)
+            patch.setattr("centcert.admin.settings_file._read_toml", lambda _, raw=raw: raw)
             try:
                 read_settings(Path("file"), {})
             except SettingsError as error:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
 from centcert.admin.secrets import read_secret
 from centcert.admin.units import Duration, Size
-from centcert.errors import CentcertError, SettingsError
+from centcert.errors import CentcertError
 from centcert.frontend import AppListener, Backend, Limits, Listener, Site, TcpAddress
 from centcert.names import HostName
 from centcert.provider import CacheLimits
@@ -24,9 +23,7 @@ from centcert.provider.policy import Action, Policy
 from centcert.stores import Account
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-SYSTEM_FILE: Final = Path("/etc/centcert/centcert.toml")
+    from collections.abc import Iterator
 
 _LIMITS: Final = Limits()
 
@@ -92,9 +89,9 @@ class SiteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     on_expired: OrServe | None = None
 
     def __post_init__(self) -> None:
-        with _as_value_error("name"):
+        with as_value_error("name"):
             _pattern(self.name)
-        with _as_value_error("to"):
+        with as_value_error("to"):
             Backend.parse(self.to)
 
 
@@ -115,10 +112,10 @@ class ListenSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sites: tuple[SiteSettings, ...] = ()
 
     def __post_init__(self) -> None:
-        with _as_value_error("address"):
+        with as_value_error("address"):
             TcpAddress.parse(self.address)
         if self.to is not None:
-            with _as_value_error("to"):
+            with as_value_error("to"):
                 Backend.parse(self.to)
         self._check_app()
         _each_once("sites", [_pattern(site.name) for site in self.sites])
@@ -265,121 +262,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return [read_secret(path) for path in self.store.key_password_files]
 
 
-def settings_file(option: Path | None) -> Path | None:
-    """Find the settings file: the option, ``CENTCERT_CONFIG``, the system's, the user's own."""
-    if option is not None:
-        return option
-    if named := os.environ.get("CENTCERT_CONFIG"):
-        return Path(named)
-    # Not Path.home() and Path.is_file(), which raise where an account has no home, or may not
-    # look into the system's folder.
-    own = Path(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"))  # noqa: PTH111
-    files = (SYSTEM_FILE, own / "centcert" / "centcert.toml")
-    return next((file for file in files if os.path.isfile(file)), None)  # noqa: PTH113
-
-
-def control_socket_path(config: Path | None, option: Path | None) -> Path:
-    """Find the control socket of the running node: the option, the settings file, the default.
-
-    Raises:
-        SettingsError: the settings file cannot be read, or its ``[control]`` table is wrong.
-    """
-    if option is not None:
-        return option
-    path = settings_file(config)
-    if path is None:
-        return ControlSettings().path()
-    try:
-        table = _table(_read_toml(path), "control", path)
-        return msgspec.convert(table, ControlSettings, dec_hook=_read_value).path()
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"{path}: control: {_sentence(str(error))}") from None
-
-
-def read_settings(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> Settings:
-    """Read the settings file, lay the command's options over it, and check the whole.
-
-    Args:
-        path: the file; ``None``: there is none, the options say everything.
-        options: by table (``store``, ``listen``, ``limits``) and setting, as the file would
-            write them. ``listen`` options apply to every listener; with an ``address``
-            among them (a list), they describe all listeners there are.
-
-    Raises:
-        SettingsError: something in it is wrong; the sentence names the file and setting.
-    """
-    raw = {} if path is None else _read_toml(path)
-    for table in ("store", "limits", "control"):
-        if options.get(table):
-            raw[table] = {**_table(raw, table, path), **options[table]}
-    listen = dict(options.get("listen", {}))
-    addresses = listen.pop("address", None)
-    if addresses:
-        raw["listen"] = [{"address": address, **listen} for address in addresses]
-    elif listen and isinstance(raw.get("listen"), list):
-        raw["listen"] = [{**one, **listen} for one in raw["listen"] if isinstance(one, dict)]
-    try:
-        return msgspec.convert(raw, Settings, dec_hook=_read_value)
-    except msgspec.ValidationError as error:
-        source = "" if path is None else f"{path}: "
-        raise SettingsError(source + _sentence(str(error))) from None
-
-
-def site_option(text: str) -> dict[str, object]:
-    """Read ``NAME=BACKEND[,alpn=PROTOCOL…][,proxy-protocol]`` as a file's table.
-
-    Raises:
-        SettingsError: it is not of that form.
-    """
-    name, equals, rest = text.partition("=")
-    backend, *extras = rest.split(",")
-    site: dict[str, object] = {"name": name, "to": backend}
-    alpn = [extra.removeprefix("alpn=") for extra in extras if extra.startswith("alpn=")]
-    if alpn:
-        site["alpn"] = alpn
-    for extra in extras:
-        if extra == "proxy-protocol":
-            site["proxy_protocol"] = True
-        elif not extra.startswith("alpn="):
-            equals = ""
-    if not equals:
-        raise SettingsError(
-            f"{text!r} is not a site: write NAME=BACKEND[,alpn=PROTOCOL][,proxy-protocol]."
-        )
-    return site
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is not TOML: {error}.") from error
-
-
-def _table(raw: dict[str, Any], table: str, path: Path | None) -> dict[str, Any]:
-    found = raw.get(table, {})
-    if not isinstance(found, dict):
-        raise SettingsError(f"{path}: {table} is a table: write it as [{table}].")
-    return found
-
-
-def _read_value(kind: type, text: object) -> object:
-    if not isinstance(text, str):
-        raise ValueError(f"Expected `str`, got `{type(text).__name__}`")  # noqa: TRY004  msgspec's own words and way
-    with _as_value_error():
-        if issubclass(kind, HostName):
-            return kind.from_unicode(text)
-        if issubclass(kind, Duration | Size):
-            return kind.parse(text)
-        if issubclass(kind, Path):
-            return Path(text)
-    raise NotImplementedError(kind)
-
-
 @contextmanager
-def _as_value_error(setting: str | None = None) -> Iterator[None]:
+def as_value_error(setting: str | None = None) -> Iterator[None]:
     """Let msgspec say where it happened; it does so for a ValueError only.
 
     From the value's own hook it knows the ``setting`` too, from a table's it does not.
@@ -406,37 +290,3 @@ def _pattern(text: str) -> str:
     """Read a host name or ``*.`` and a host name."""
     wildcard = text.startswith("*.")
     return "*." * wildcard + HostName.from_unicode(text[2:] if wildcard else text)
-
-
-_TYPES: Final = {
-    "str": "text in quotes",
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "array": "a list",
-    "object": "a table",
-}
-
-
-def _type_error(match: re.Match[str]) -> str:
-    wanted = match[1].partition(" | ")[0]  # what follows is null, which TOML cannot say
-    return f"it must be {_TYPES.get(wanted, wanted)}, not {_TYPES.get(match[2], match[2])}"
-
-
-_MSGSPEC = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<where>.*)`)?", re.DOTALL)
-_REWORDED: Final = (
-    (re.compile(r"Object contains unknown field `(.*)`"), r"there is no setting `\1`"),
-    (re.compile(r"Object missing required field `(.*)`"), r"the setting `\1` is missing"),
-    (re.compile(r"Expected `array` of length >= 1"), "at least one is needed"),
-    (re.compile(r"Expected `\w+` >= (\d+)"), r"it must be at least \1"),
-    (re.compile(r"Expected `([\w| ]+)`, got `(\w+)`"), _type_error),
-)
-
-
-def _sentence(problem: str) -> str:
-    match = _MSGSPEC.fullmatch(problem)
-    what, where = (match["what"], match["where"]) if match else (problem, None)
-    for pattern, words in _REWORDED:
-        what = pattern.sub(words, what)
-    what = what if what.endswith((".", ")")) else what + "."
-    return f"{where}: {what}" if where else what[0].upper() + what[1:]

@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from centcert.admin.settings import control_socket_path
+from centcert.admin.settings_file import control_socket_path
+from centcert.cli import options
 from centcert.cli.loop import run
 from centcert.control import Finding, NodeStatus, Reload, ReloadAll, Reloaded, Status, ask
 from centcert.names import HostName
 
-_control = click.option(
-    "--control",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The node's control socket, if it is not in its usual place.",
-)
-_config = click.option(
-    "--config", type=click.Path(path_type=Path, dir_okay=False), help="The node's settings file."
-)
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command()
 @click.argument("name", required=False)
 @click.option("--all", "every", is_flag=True, help="Every name in memory.")
-@_config
-@_control
-@_json
+@options.config
+@options.control
+@options.as_json
 def reload(
     name: str | None, config: Path | None, control: Path | None, *, every: bool, as_json: bool
 ) -> None:
@@ -56,9 +50,9 @@ def reload(
 
 
 @click.command()
-@_config
-@_control
-@_json
+@options.config
+@options.control
+@options.as_json
 def status(config: Path | None, control: Path | None, *, as_json: bool) -> None:
     """Tell how the running node does, and what is wrong now.
 

@@ -7,12 +7,12 @@ import resource
 import signal
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from centcert.admin.settings import read_settings, settings_file, site_option
+from centcert.admin.settings_file import read_settings, settings_file, site_option
+from centcert.cli import options
 from centcert.cli.journal import Journal, say
 from centcert.cli.loop import run
 from centcert.control import control_socket
@@ -22,43 +22,14 @@ from centcert.node import Node
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from centcert.admin.settings import Settings
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
-_FOLDER = click.Path(path_type=Path, file_okay=False)
-
 
 @click.command()
-@click.option(
-    "--config",
-    type=_FILE,
-    help="The settings file. Otherwise CENTCERT_CONFIG, /etc/centcert/centcert.toml, or"
-    " centcert/centcert.toml in your configuration folder, if there is one.",
-)
-@click.option(
-    "--store",
-    "store_url",
-    metavar="URL",
-    help="Where the certificates are: a folder, or smb://server[:port][,server…]/share[/folder].",
-)
-@click.option("--username", "store_username", metavar="NAME", help="Who reads the share.")
-@click.option(
-    "--password-file",
-    "store_password_file",
-    type=_FILE,
-    help="A file (mode 0600) with that account's password.",
-)
-@click.option(
-    "--keytab", "store_keytab", type=_FILE, help="Or its Kerberos key; then NAME is user@REALM."
-)
-@click.option(
-    "--key-password-file",
-    "store_key_password_files",
-    multiple=True,
-    type=_FILE,
-    help="A file (mode 0600) with a password of the private keys; several are tried in order.",
-)
+@options.config
+@options.store
 @click.option("--refresh", "store_refresh", metavar="TIME", help="Look for new files this often.")
 @click.option("--absent", "store_absent", metavar="TIME", help="Remember a missing name this long.")
 @click.option("--max-memory", "store_max_memory", metavar="SIZE", help="For credentials.")
@@ -77,6 +48,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     "--site",
     "listen_sites",
     multiple=True,
+    type=site_option,
     metavar="NAME=BACKEND",
     help="A backend for one name or wildcard; also NAME=BACKEND,alpn=h2,proxy-protocol.",
 )
@@ -99,13 +71,13 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     help="Keep sealed copies of what was served, for when the store is away (on).",
 )
 @click.option(
-    "--state-folder", "store_state_folder", type=_FOLDER, help="Where those copies are kept."
+    "--state-folder", "store_state_folder", type=options.FOLDER, help="Where those copies are kept."
 )
 @click.option(
     "--sealing-key-file",
     "store_sealing_key_files",
     multiple=True,
-    type=_FILE,
+    type=options.FILE,
     help="A file with the key of the copies; made if it is not there. The first seals.",
 )
 @click.option(
@@ -127,7 +99,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option(
     "--control",
     "control_socket",
-    type=_FILE,
+    type=options.FILE,
     help="The Unix socket at which `centcert reload` and `centcert status` reach this node.",
 )
 @click.option("--connections", "limits_connections", type=int, help="Clients at once.")
@@ -138,7 +110,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option(
     "--grace", "limits_grace", metavar="TIME", help="For connections to finish at the end."
 )
-def serve(config: Path | None, **options: object) -> None:
+def serve(config: Path | None, **given: object) -> None:
     """Run the front end.
 
     Every option stands for a setting of the file and wins over it. SIGTERM lets
@@ -150,13 +122,13 @@ def serve(config: Path | None, **options: object) -> None:
         needed = (
             "store_url",
             "listen_address",
-            "listen_app" if options["listen_app"] else "listen_to",
+            "listen_app" if given["listen_app"] else "listen_to",
         )
-        if path is None and not all(options[option] for option in needed):
+        if path is None and not all(given[option] for option in needed):
             raise click.UsageError(
                 "Give --store, --listen and --to (or --app), or a settings file with --config."
             )
-        settings = read_settings(path, _by_table(options))
+        settings = read_settings(path, options.by_table(given))
         if settings.app_listeners() and "" not in sys.path:
             # Where applications are looked for first, as by python -m. Not without one:
             # whoever can write to the working directory would choose what is imported.
@@ -164,23 +136,6 @@ def serve(config: Path | None, **options: object) -> None:
         return settings
 
     run(_serve(load))
-
-
-def _by_table(options: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Sort given options into the settings file's tables by the first word of their names."""
-    tables: dict[str, dict[str, Any]] = {}
-    for option, value in options.items():
-        table, _, setting = option.partition("_")
-        if value is None or value == ():
-            continue
-        if setting == "sites":
-            value = [site_option(text) for text in value]  # noqa: PLW2901
-        elif isinstance(value, tuple):
-            value = [str(one) for one in value]  # noqa: PLW2901
-        elif isinstance(value, Path):
-            value = str(value)  # noqa: PLW2901
-        tables.setdefault(table, {})[setting] = value
-    return tables
 
 
 async def _serve(load: Callable[[], Settings]) -> None:

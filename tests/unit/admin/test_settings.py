@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from centcert.admin.settings import Settings, read_settings, settings_file, site_option
+from centcert.admin.settings_file import read_settings, settings_file, site_option
 from centcert.errors import SettingsError
 from centcert.frontend import Backend, Limits, Site, TcpAddress
 from centcert.names import HostName
+
+if TYPE_CHECKING:
+    from centcert.admin.settings import Settings
 
 LEAST = """
 [store]
@@ -284,7 +288,7 @@ def test_what_is_no_site_is_refused(text: str):
 def test_the_file_is_looked_for_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     own = tmp_path / "home" / ".config" / "centcert" / "centcert.toml"
     system = tmp_path / "etc.toml"
-    monkeypatch.setattr("centcert.admin.settings.SYSTEM_FILE", system)
+    monkeypatch.setattr("centcert.admin.settings_file.SYSTEM_FILE", system)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     monkeypatch.setenv("CENTCERT_CONFIG", "")

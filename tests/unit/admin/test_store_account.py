@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from centcert.admin.settings import StoreSettings, read_settings
+from centcert.admin.settings_file import read_settings
 from centcert.errors import SettingsError
+
+if TYPE_CHECKING:
+    from centcert.admin.settings import StoreSettings
 
 LISTEN = {"address": [":443"], "to": "127.0.0.1:8080"}
 SHARE = "smb://files/certs"

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from centcert.admin import settings
+from centcert.admin.settings_file import read_settings
 from centcert.cli.main import centcert
 from centcert.cli.serve import serve
 
@@ -57,4 +58,4 @@ def test_the_example_is_a_good_settings_file(tmp_path: Path):
     (example,) = re.findall(r"```toml\n(.*?)```", TEXT, flags=re.DOTALL)
     file = tmp_path / "centcert.toml"
     file.write_text(example)
-    assert settings.read_settings(file, {}).store.url == tomllib.loads(example)["store"]["url"]
+    assert read_settings(file, {}).store.url == tomllib.loads(example)["store"]["url"]
