@@ -55,6 +55,10 @@ class Listener:
         """Return the name's own site, else its wildcard's, else the listener's."""
         return self.sites.get(name) or self.sites.get(f"*.{name.parent}") or self.site
 
+    def policy_of(self, name: HostName) -> Policy:
+        """Return the failure policy of the name's site."""
+        return self.site_of(name).policy
+
 
 @dataclass(frozen=True, slots=True)
 class AppListener:
@@ -70,6 +74,10 @@ class AppListener:
     app: str
     default_name: HostName | None = None
     policy: Policy = DEFAULT_POLICY
+
+    def policy_of(self, _: HostName) -> Policy:
+        """Return the failure policy, one for all names."""
+        return self.policy
 
 
 @dataclass(frozen=True, slots=True)

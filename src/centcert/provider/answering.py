@@ -60,7 +60,7 @@ async def answer(
         credential = await _ask_store(provider, name, policy)
     except CentcertError as error:
         action = decide(
-            _condition(error),
+            condition_of(error),
             policy,
             default=default is not None and default != name,
             last_good=provider.has_copy(name),
@@ -96,6 +96,15 @@ def name_for_none(
     raise error or NoServerName()
 
 
+def condition_of(error: CentcertError) -> Condition:
+    """Say what a look-up came to that ended with ``error``."""
+    if isinstance(error, UnknownName):
+        return Condition.ABSENT
+    if isinstance(error, CredentialExpired):
+        return Condition.EXPIRED
+    return Condition.BAD if isinstance(error, BadBlob) else Condition.UNAVAILABLE
+
+
 async def _ask_store(provider: Provider, name: HostName, policy: Policy) -> Credential:
     if policy.unavailable is Action.REFUSE or not provider.has_copy(name):
         return await provider.credential(name)
@@ -106,12 +115,6 @@ async def _ask_store(provider: Provider, name: HostName, policy: Policy) -> Cred
         copy = await provider.copy(name)
     # A copy that has expired, or proves damaged, is no reason to refuse: the store is only slow.
     return await provider.credential(name) if copy is None else copy
-
-
-def _condition(error: CentcertError) -> Condition:
-    if isinstance(error, UnknownName):
-        return Condition.ABSENT
-    return Condition.BAD if isinstance(error, BadBlob) else Condition.UNAVAILABLE
 
 
 def _check_dates(provider: Provider, name: HostName, credential: Credential) -> None:
