@@ -43,7 +43,13 @@ class Status(msgspec.Struct, frozen=True, tag="status"):
     """Tell how the node does."""
 
 
-Request: TypeAlias = Reload | ReloadAll | Status
+class Look(msgspec.Struct, frozen=True, tag="look"):
+    """Tell what is held for ``name``; nothing is looked up for it."""
+
+    name: str
+
+
+Request: TypeAlias = Reload | ReloadAll | Status | Look
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -83,15 +89,32 @@ class NodeStatus(msgspec.Struct, frozen=True, tag="status"):
     findings: tuple[Finding, ...]
 
 
+class Holding(msgspec.Struct, frozen=True, tag="holding"):
+    """What a node holds for a name.
+
+    Attributes:
+        key: the file whose credential is in memory, and is what a client gets now; ``None``:
+            none is, the next client's handshake is a look-up.
+        fingerprint: SHA-256 of its certificate, in hex.
+        not_after: until when that is good, in seconds since the epoch.
+        copy: whether there is a last-good copy.
+    """
+
+    key: str | None = None
+    fingerprint: str | None = None
+    not_after: float | None = None
+    copy: bool = False
+
+
 class Refusal(msgspec.Struct, frozen=True, tag="refusal"):
     """The request could not be carried out; ``sentence`` says why."""
 
     sentence: str
 
 
-Reply: TypeAlias = Reloaded | NodeStatus | Refusal
+Reply: TypeAlias = Reloaded | NodeStatus | Holding | Refusal
 
-R = TypeVar("R", Reloaded, NodeStatus)
+R = TypeVar("R", Reloaded, NodeStatus, Holding)
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 
 from centcert import __version__
 from centcert.background import Background
-from centcert.control import Finding, NodeStatus, Reload, ReloadAll, Reloaded, Status
+from centcert.control import Finding, Holding, Look, NodeStatus, Reload, ReloadAll, Reloaded, Status
 from centcert.errors import SettingsError
 from centcert.frontend import FrontEnd
 from centcert.frontend.applications import Applications
@@ -107,6 +107,12 @@ class Node:
                     used_bytes=used_bytes,
                     findings=_findings(provider),
                 )
+            case Look(name=text):
+                name = HostName.parse(text)
+                held, has_copy = provider.held(name), provider.has_copy(name)
+                if held is None:
+                    return Holding(copy=has_copy)
+                return Holding(held.key, held.fingerprint.hex(), held.not_after, has_copy)
             case ReloadAll():
                 return Reloaded(provider.reload_all(), findings=_findings(provider))
             case Reload(name=text):

@@ -249,6 +249,11 @@ class Provider:
         entry = self._cache.peek(name)
         return None if entry is None else entry.key
 
+    def held(self, name: HostName) -> Credential | None:
+        """Return what answers ``name`` from memory, if anything does; no use of it."""
+        entry = self._cache.peek(name)
+        return None if entry is None else entry.credential
+
     @property
     def store_url(self) -> str:
         """Where the certificates come from."""
