@@ -167,7 +167,7 @@ class Node:
     async def _open_source(self, settings: Settings) -> tuple[AsyncExitStack, Provider]:
         account = settings.store.account()
         # A secret that cannot be read is told now, not at the first visit.
-        settings.key_passwords()
+        settings.store.key_passwords()
         if account is not None and account.password is not None:
             account.password()
         async with AsyncExitStack() as stack:
@@ -181,7 +181,7 @@ class Node:
             )
             provider = Provider(
                 store,
-                passwords=settings.key_passwords,
+                passwords=settings.store.key_passwords,
                 refresh_s=settings.store.refresh,
                 limits=settings.cache_limits(),
                 last_good=_last_good(settings, store.url, tell),

@@ -15,6 +15,8 @@ from centcert import control
 from centcert.control import (
     MAX_LINE_BYTES,
     Finding,
+    Holding,
+    Look,
     NodeStatus,
     Reload,
     ReloadAll,
@@ -46,6 +48,8 @@ async def answer(request: Request) -> Reply:
             raise UnknownName(request.name)
         case Reload():
             return Reloaded(1, f"{request.name}.pfx", 2_000.0)
+        case Look():
+            return Holding(f"{request.name}.pfx", "ab", 2_000.0, copy=True)
 
 
 @pytest.fixture

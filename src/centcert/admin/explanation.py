@@ -167,27 +167,35 @@ class _Record:
         key, wildcard = candidate.key, candidate.wildcard
         if key not in self._said:
             why = f"{self.answer.key} answers" if self.answer else "the store gave no answer"
-            return Step(key, wildcard, "unasked", f"Not asked for: {why}.")
+            return Step(key, wildcard, "unasked", f"not asked for: {why}.")
         said = self._said[key]
         if said is None:
-            return Step(key, wildcard, "absent", "Not there.")
+            return Step(key, wildcard, "absent", "not there.")
         if isinstance(said, StoreError):
             return Step(key, wildcard, "no-answer", str(said))
         read = facts(said.credential) if isinstance(said, Loaded) else None
         error = self._passed_over.get(key)
         if error is not None:
-            return Step(key, wildcard, "unusable", str(error), read)
+            return Step(
+                key,
+                wildcard,
+                "unusable",
+                f"cannot be used: {error.sentence.removesuffix('.')}.",
+                read,
+            )
         if self.answer is not None and key == self.answer.key:
             return Step(key, wildcard, "answers", self._answers(self.answer.credential), read)
-        sentence = "Passed over: its certificate is outside its dates."
+        sentence = "passed over: its certificate is outside its dates."
         return Step(key, wildcard, "outside-dates", sentence, read)
 
     def _answers(self, credential: Credential) -> str:
         pattern = next(one for one in credential.patterns if names.covers(one, self._name))
         if credential.within_dates(self._now):
-            return f"Good: it covers {self._name} by {pattern} and is within its dates."
+            return f"answers: it covers {self._name} by {pattern} and is within its dates."
         outside = "has expired" if self._now > credential.not_after else "is not yet valid"
-        return f"It covers {self._name} by {pattern}, but {outside}; nothing better was found."
+        return (
+            f"answers: it covers {self._name} by {pattern}; it {outside}, but there is no better."
+        )
 
     def verdicts(
         self, listeners: Iterable[Listener | AppListener], *, has_copy: bool
@@ -213,12 +221,12 @@ class _Record:
         )
         match action:
             case Action.SERVE:
-                sentence = f"Serves {'' if self.answer is None else self.answer.key}."
+                sentence = "serves it." if self.answer is None else f"serves {self.answer.key}."
             case Action.LAST_GOOD:
-                sentence = "Serves the copy of what this node served for the name before."
+                sentence = "serves the copy of what this node served for the name before."
             case Action.DEFAULT:
-                sentence = f"Serves the default name's certificate: see centcert explain {default}."
+                sentence = f"serves the default name's certificate: see centcert explain {default}."
             case Action.REFUSE:
                 alert = Alert.INTERNAL_ERROR if self._refusal is None else self._refusal.alert
-                sentence = f"Refuses the handshake with the alert {alert.name.lower()}."
+                sentence = f"refuses the handshake with the alert {alert.name.lower()}."
         return Verdict(listener, action.value, sentence)

@@ -75,6 +75,14 @@ class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             self.username, None if file is None else lambda: read_secret(file), self.keytab
         )
 
+    def key_passwords(self) -> list[bytes]:
+        """Read the key passwords from their files, now.
+
+        Raises:
+            SettingsError: one of them cannot be read or is open to others.
+        """
+        return [read_secret(path) for path in self.key_password_files]
+
 
 class SiteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[[listen]]`` ``sites``: what one name, or one wildcard, has of its own."""
@@ -252,14 +260,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return Path("/var/lib/centcert")
         home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")  # noqa: PTH111  as above
         return Path(home) / "centcert"
-
-    def key_passwords(self) -> list[bytes]:
-        """Read the key passwords from their files, now.
-
-        Raises:
-            SettingsError: one of them cannot be read or is open to others.
-        """
-        return [read_secret(path) for path in self.store.key_password_files]
 
 
 @contextmanager

@@ -10,13 +10,21 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
-from centcert.admin.settings import ControlSettings, Settings, StoreSettings, as_value_error
+from centcert.admin.settings import (
+    ControlSettings,
+    ListenSettings,
+    Settings,
+    StoreSettings,
+    as_value_error,
+)
 from centcert.admin.units import Duration, Size
 from centcert.errors import SettingsError
 from centcert.names import HostName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from centcert.frontend import AppListener, Listener
 
 SYSTEM_FILE: Final = Path("/etc/centcert/centcert.toml")
 
@@ -94,6 +102,17 @@ def read_settings(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -
     return _convert(raw, Settings, "" if path is None else f"{path}: ")
 
 
+def read_listeners(path: Path | None) -> list[Listener | AppListener]:
+    """Read ``[[listen]]`` alone: the listeners, in no certain order; there may be none.
+
+    Raises:
+        SettingsError: something in it is wrong; the sentence names the file and setting.
+    """
+    raw = {} if path is None else _read_toml(path)
+    found = _convert({"listen": raw.get("listen", [])}, _Listeners, f"{path}: ")
+    return [one.listener() if one.app is None else one.app_listener() for one in found.listen]
+
+
 def site_option(text: str) -> dict[str, object]:
     """Read ``NAME=BACKEND[,alpn=PROTOCOL…][,proxy-protocol]`` as a file's table.
 
@@ -116,6 +135,10 @@ def site_option(text: str) -> dict[str, object]:
             f"{text!r} is not a site: write NAME=BACKEND[,alpn=PROTOCOL][,proxy-protocol]."
         )
     return site
+
+
+class _Listeners(msgspec.Struct, frozen=True):
+    listen: tuple[ListenSettings, ...]
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +13,7 @@ from rich.table import Table
 from centcert.admin.settings_file import control_socket_path
 from centcert.cli import options
 from centcert.cli.loop import run
+from centcert.cli.times import moment
 from centcert.control import Finding, NodeStatus, Reload, ReloadAll, Reloaded, Status, ask
 from centcert.names import HostName
 
@@ -41,7 +41,7 @@ def reload(
     elif asked is None:
         click.echo(f"{reply.names} names are being looked up anew.")
     else:
-        until = _date(reply.not_after or 0.0)
+        until = moment(reply.not_after or 0.0)
         click.echo(f"{asked} is answered by {reply.key}, good until {until}.")
     if not as_json:
         _print_findings(reply.findings)
@@ -78,7 +78,3 @@ def _print_findings(findings: tuple[Finding, ...]) -> None:
     for finding in findings:
         since = time.time() - finding.since
         click.echo(f"  {finding.code}, for {since:.0f} s: {finding.sentence}")
-
-
-def _date(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")

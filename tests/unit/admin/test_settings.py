@@ -322,6 +322,6 @@ def test_passwords_are_read_in_order_and_at_each_call(tmp_path: Path):
     settings = read(
         tmp_path, LEAST, store={"key_password_files": [str(tmp_path / n) for n in ("new", "old")]}
     )
-    assert settings.key_passwords() == [b"new", b"old"]
+    assert settings.store.key_passwords() == [b"new", b"old"]
     (tmp_path / "new").write_text("newer")
-    assert settings.key_passwords() == [b"newer", b"old"]
+    assert settings.store.key_passwords() == [b"newer", b"old"]
