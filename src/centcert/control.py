@@ -150,6 +150,7 @@ async def control_socket(
     try:
         listening.bind(str(path))
         os.chmod(path, 0o600)  # noqa: PTH101  before it listens: nobody can have connected
+        ours = _identity(path)
         server = await asyncio.start_unix_server(serve, sock=listening, limit=MAX_LINE_BYTES)
     except OSError as error:
         listening.close()
@@ -164,7 +165,8 @@ async def control_socket(
                     task.cancel()
     finally:
         with suppress(OSError):
-            os.unlink(path)  # noqa: PTH108  in memory: no disk is waited for
+            if _identity(path) == ours:  # not another node's, if ours was taken away
+                os.unlink(path)  # noqa: PTH108  in memory: no disk is waited for
 
 
 async def ask(path: Path, request: Request, kind: type[R]) -> R:
@@ -218,6 +220,11 @@ def _user_of(peer: socket.socket) -> int:
     credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
     _, uid, _ = _PEER.unpack(credentials)
     return int(uid)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = os.lstat(path)
+    return status.st_dev, status.st_ino
 
 
 def _make_room(path: Path) -> None:

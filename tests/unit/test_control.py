@@ -98,3 +98,17 @@ async def test_a_dead_nodes_socket_is_replaced_and_a_living_ones_is_not(tmp_path
         with pytest.raises(SettingsError, match="another node listens there"):
             async with control_socket(path, answer):
                 pass
+
+
+async def test_at_its_end_a_node_leaves_another_nodes_socket_alone(tmp_path: Path):
+    """Guards: the path was removed whatever stood there by then."""
+    path = tmp_path / "control.sock"
+    async with control_socket(path, answer):
+        path.rename(tmp_path / "taken-away")  # keeps the inode, so that no other can have it
+        second = control_socket(path, answer)
+        await second.__aenter__()
+    try:
+        assert await ask(path, Status(), NodeStatus) == STATUS
+    finally:
+        await second.__aexit__(None, None, None)
+    assert not path.exists()
