@@ -5,7 +5,8 @@ from centcert.stores.account import Account
 from centcert.stores.base import Blob, Change, Store, StoredFile
 from centcert.stores.folder import FolderStore
 from centcert.stores.memory import MemoryStore
-from centcert.stores.urls import open_store
+from centcert.stores.publishing import Publisher
+from centcert.stores.urls import open_publisher, open_store
 
 __all__ = [
     "MAX_BLOB_BYTES",
@@ -14,7 +15,9 @@ __all__ = [
     "Change",
     "FolderStore",
     "MemoryStore",
+    "Publisher",
     "Store",
     "StoredFile",
+    "open_publisher",
     "open_store",
 ]

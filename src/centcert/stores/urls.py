@@ -7,11 +7,13 @@ from urllib.parse import unquote, urlsplit
 
 from centcert.errors import SettingsError
 from centcert.stores.folder import FolderStore
+from centcert.stores.folder_publisher import FolderPublisher
 
 if TYPE_CHECKING:
     from centcert.stores.account import Account
     from centcert.stores.base import Store
     from centcert.stores.events import Listener
+    from centcert.stores.publishing import Publisher
 
 
 def open_store(
@@ -32,13 +34,34 @@ def open_store(
     """
     if url.startswith("smb://"):
         return _share(url, account, listener)
+    return FolderStore(_folder(url, account))
+
+
+def open_publisher(url: str, *, account: Account | None = None) -> Publisher:
+    """Return the publisher for the store that ``url`` names. Nothing is asked of it yet.
+
+    Args:
+        url: as for ``open_store``, but of a share one server only.
+        account: who writes into it; a share needs one, a folder is written as this process.
+
+    Raises:
+        SettingsError: as ``open_store``; also several servers.
+    """
+    if url.startswith("smb://"):
+        from centcert.stores.smb import Location, SmbPublisher  # noqa: PLC0415  as in _share
+
+        return SmbPublisher(Location.parse(url), _needed(url, account))
+    return FolderPublisher(_folder(url, account))
+
+
+def _folder(url: str, account: Account | None) -> str:
     if account is not None:
         raise SettingsError(
             f"{url} is read as the account that Centcert runs as: leave username, password file and"
             " keytab out, or name a share by smb://server/share."
         )
     if "://" not in url and not url.startswith("file:"):
-        return FolderStore(_checked_path(url))
+        return _checked_path(url)
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -52,20 +75,23 @@ def open_store(
         raise SettingsError(
             "A file URL names a folder of this machine and nothing else: file:///srv/certificates."
         )
-    return FolderStore(_checked_path(unquote(parts.path)))
+    return _checked_path(unquote(parts.path))
 
 
 def _share(url: str, account: Account | None, listener: Listener | None) -> Store:
     # Imported when it is needed: it takes a tenth of a second, which a folder need not wait.
     from centcert.stores.smb import Location, SmbStore  # noqa: PLC0415
 
-    location = Location.parse(url)
+    return SmbStore(Location.parse(url), _needed(url, account), listener=listener)
+
+
+def _needed(url: str, account: Account | None) -> Account:
     if account is None:
         raise SettingsError(
             f"{url} needs an account: name it by username, and its secret by password file or"
             " keytab."
         )
-    return SmbStore(location, account, listener=listener)
+    return account
 
 
 def _checked_path(path: str) -> str:
