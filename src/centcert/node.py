@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 from centcert import __version__
 from centcert.background import Background
 from centcert.control import Finding, Holding, Look, NodeStatus, Reload, ReloadAll, Reloaded, Status
-from centcert.errors import SettingsError
+from centcert.errors import CentcertError, SettingsError
 from centcert.frontend import FrontEnd
 from centcert.frontend.applications import Applications
 from centcert.names import HostName, candidates
@@ -18,15 +18,17 @@ from centcert.provider import Provider
 from centcert.provider.lastgood import LastGood
 from centcert.provider.seal import sealing_key
 from centcert.stores import open_store
+from centcert.stores.disabled import DisabledStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from centcert.admin.settings import Settings
+    from centcert.admin.settings import Settings, StoreSettings
     from centcert.control import Reply, Request
     from centcert.frontend.events import Event as FrontEndEvent
     from centcert.provider.events import Event as ProviderEvent
+    from centcert.stores.base import Store
     from centcert.stores.events import Event as StoreEvent
 
     Event: TypeAlias = ProviderEvent | FrontEndEvent | StoreEvent
@@ -61,6 +63,7 @@ class Node:
             tasks = await stack.enter_async_context(Background())
             self._source, provider = await self._open_source(self._settings)
             stack.push_async_callback(self._close_source)
+            self._provider = provider
             self._front_end = FrontEnd(
                 provider, tasks, limits=self._settings.limits.limits(), listener=self._listener
             )
@@ -94,8 +97,10 @@ class Node:
         Raises:
             CentcertError: it cannot be carried out.
         """
-        provider = self._front_end.provider
+        provider = self._provider
         match request:
+            case ReadSettings():  # for whoever has read them: `centcert serve`
+                raise CentcertError("This node was not told where its settings come from.")
             case Status():
                 names, used_bytes = provider.usage
                 return NodeStatus(
@@ -137,7 +142,7 @@ class Node:
         if settings.store != self._settings.store:
             source, provider = await self._open_source(settings)
         try:
-            await self._listen(settings, front_end.provider if source is None else provider)
+            await self._listen(settings, self._provider if source is None else provider)
         except BaseException:
             if source is not None:
                 await source.aclose()
@@ -145,7 +150,7 @@ class Node:
         front_end.limits = settings.limits.limits()
         self._settings = settings
         if source is not None:
-            front_end.provider = provider
+            front_end.provider = self._provider = provider
             await self._close_source()
             self._source = source
 
@@ -165,20 +170,13 @@ class Node:
             raise
 
     async def _open_source(self, settings: Settings) -> tuple[AsyncExitStack, Provider]:
-        account = settings.store.account()
-        # A secret that cannot be read is told now, not at the first visit.
-        settings.store.key_passwords()
-        if account is not None and account.password is not None:
-            account.password()
         async with AsyncExitStack() as stack:
             provider: Provider
 
             def tell(event: ProviderEvent) -> None:
                 provider.tell(event)
 
-            store = await stack.enter_async_context(
-                open_store(settings.store.url, account=account, listener=tell)
-            )
+            store = await stack.enter_async_context(_store(settings.store, tell))
             provider = Provider(
                 store,
                 passwords=settings.store.key_passwords,
@@ -192,6 +190,17 @@ class Node:
 
     async def _close_source(self) -> None:
         await self._source.aclose()
+
+
+def _store(settings: StoreSettings, listener: Callable[[StoreEvent], None]) -> Store:
+    if not settings.enabled:
+        return DisabledStore(settings.url, listener=listener)
+    account = settings.account()
+    # A secret that cannot be read is told now, not at the first visit.
+    settings.key_passwords()
+    if account is not None and account.password is not None:
+        account.password()
+    return open_store(settings.url, account=account, listener=listener)
 
 
 def _findings(provider: Provider) -> tuple[Finding, ...]:

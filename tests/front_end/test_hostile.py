@@ -48,7 +48,7 @@ async def test_thousands_of_made_up_names_cost_the_store_nothing_and_honest_clie
     backend: Backend, authority: Authority
 ):
     async with over_faulty_store(await backend(echo), authority) as node:
-        provider, address = node.front_end.provider, node.address
+        provider, address = node.provider, node.address
         (await Visitor.arrive(address)).leave()
         while not provider._loader.index.fresh:
             await asyncio.sleep(0.001)
@@ -102,4 +102,4 @@ async def test_made_up_names_keep_no_known_name_from_being_served_while_the_stor
             refused = alert_record(Alert.INTERNAL_ERROR)
             assert set(await asyncio.gather(*asks)) <= {refused, REFUSED}
             (await Visitor.arrive(node.address)).leave()
-        assert node.front_end.provider._cache.absent_count == 0, "a fault is no absence"
+        assert node.provider._cache.absent_count == 0, "a fault is no absence"

@@ -38,8 +38,11 @@ RSA_SITES = 20
 class Node:
     """A front end over a store that can be made to fail."""
 
-    def __init__(self, front_end: FrontEnd, store: FaultyStore, heard: Heard) -> None:
+    def __init__(
+        self, front_end: FrontEnd, provider: Provider, store: FaultyStore, heard: Heard
+    ) -> None:
         self.front_end = front_end
+        self.provider = provider
         self.store = store
         self.heard = heard
 
@@ -67,7 +70,7 @@ async def over_faulty_store(
         await front_end.listen([Listener(TcpAddress("127.0.0.1", 0), Site(To.parse(to)))])
         stack.push_async_callback(front_end.close, 5)
         async with asyncio.timeout(PATIENCE_S):
-            yield Node(front_end, store, heard)
+            yield Node(front_end, provider, store, heard)
 
 
 # --- while a name is looked up ------------------------------------------------------
@@ -127,7 +130,7 @@ async def test_the_end_of_a_look_up_and_of_the_connection_at_once(authority: Aut
         visitor = await Visitor.connect(node.address, name)
         await visitor.send_raw(visitor.hello())
         await node.store.until_fetched(1)
-        for look_up in tuple(node.front_end.provider._look_ups._under_way.values()):
+        for look_up in tuple(node.provider._look_ups._under_way.values()):
             look_up.add_done_callback(lambda _: abort_all(node.front_end))
         node.store.release()
         await node.heard.first(Closed)
@@ -306,7 +309,7 @@ async def test_a_look_up_goes_on_in_the_new_store(backend: Backend, authority: A
         visitor = await Visitor.connect(node.address)
         handshake = asyncio.ensure_future(visitor.handshake())
         await node.store.until_fetched(1)
-        old, node.front_end.provider = node.front_end.provider, provider
+        old, node.front_end.provider = node.provider, provider
         await old.__aexit__(None, None, None)
         await handshake
         visitor.leave()

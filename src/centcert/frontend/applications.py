@@ -13,18 +13,31 @@ from centcert.frontend.server import ServerLimits, TlsServer
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from socket import socket
 
     from centcert.frontend.addresses import TcpAddress
     from centcert.frontend.events import Listener as EventListener
     from centcert.frontend.listener import AppListener, Limits
-    from centcert.provider import Provider
+    from centcert.provider.answering import Answers
+    from centcert.tls.contexts import ServerContexts
 
 
 @dataclass(frozen=True, slots=True)
 class _Door:
     tls: TlsServer
-    server: asyncio.Server
+    servers: tuple[asyncio.Server, ...]
+
+    def close(self) -> None:
+        """Accept nobody any more."""
+        for server in self.servers:
+            server.close()
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """The host and port of every socket, but each once."""
+        sockets = [one for server in self.servers for one in server.sockets]
+        return list(dict.fromkeys(one.getsockname()[:2] for one in sockets))
 
 
 class Applications:
@@ -34,6 +47,8 @@ class Applications:
         tasks: where applications end that are no longer wanted.
         numbers: the numbers of connections in events.
         listener: is told each step of a connection.
+        contexts: as for ``FrontEnd``, like ``inherited``.
+        inherited: sockets that listen already.
     """
 
     def __init__(
@@ -41,8 +56,13 @@ class Applications:
         tasks: asyncio.TaskGroup,
         numbers: Iterator[int],
         listener: EventListener | None,
+        *,
+        contexts: ServerContexts | None = None,
+        inherited: Mapping[TcpAddress, Sequence[socket]] | None = None,
     ) -> None:
         self._tasks = tasks
+        self._contexts = contexts
+        self._inherited = inherited or {}
         self._numbers = numbers
         self._listener = listener
         self._running: dict[str, Application] = {}
@@ -51,11 +71,7 @@ class Applications:
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """The host and port of every open socket, with the ports that the kernel chose."""
-        return [
-            socket.getsockname()[:2]
-            for door in self._doors.values()
-            for socket in door.server.sockets
-        ]
+        return [address for door in self._doors.values() for address in door.addresses]
 
     @property
     def connection_count(self) -> int:
@@ -78,7 +94,7 @@ class Applications:
         self._running |= started
 
     async def listen(
-        self, listeners: Sequence[AppListener], provider: Provider, limits: Limits
+        self, listeners: Sequence[AppListener], provider: Answers, limits: Limits
     ) -> None:
         """Open, change and close listeners so that exactly ``listeners`` are open.
 
@@ -95,10 +111,10 @@ class Applications:
                     opened[listener.address] = await self._open(listener, provider)
         except BaseException:
             for door in opened.values():
-                door.server.close()
+                door.close()
             raise
         for address in self._doors.keys() - {listener.address for listener in listeners}:
-            self._doors.pop(address).server.close()
+            self._doors.pop(address).close()
         self._doors |= opened
         for listener in listeners:
             tls, application = self._doors[listener.address].tls, self._running[listener.app]
@@ -116,7 +132,7 @@ class Applications:
     def accept_nobody(self) -> None:
         """Close every listener; connections go on."""
         for door in self._doors.values():
-            door.server.close()
+            door.close()
 
     async def close(self) -> None:
         """Accept nobody any more, and end every application within its grace."""
@@ -127,13 +143,21 @@ class Applications:
         self._running = {}
         self._doors = {}
 
-    async def _open(self, listener: AppListener, provider: Provider) -> _Door:
+    async def _open(self, listener: AppListener, provider: Answers) -> _Door:
         application, address = self._running[listener.app], listener.address
         tls = TlsServer(
-            application.protocol, provider, listener=self._listener, numbers=self._numbers
+            application.protocol,
+            provider,
+            listener=self._listener,
+            numbers=self._numbers,
+            contexts=self._contexts,
         )
         tls.offer(application.alpn, listener.default_name, listener.policy)
+        inherited = self._inherited.get(address, ())
         try:
-            return _Door(tls, await tls.listen(address.host or None, address.port))
+            if not inherited:
+                return _Door(tls, (await tls.listen(address.host or None, address.port),))
+            servers = [await tls.listen(None, None, sock=one.dup()) for one in inherited]
         except OSError as error:
             raise SettingsError(f"Cannot listen on {address}: {reason_of(error)}.") from error
+        return _Door(tls, tuple(servers))

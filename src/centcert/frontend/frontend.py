@@ -14,12 +14,13 @@ from centcert.frontend.listener import Limits
 from centcert.tls.contexts import ServerContexts
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from socket import socket
 
     from centcert.frontend.addresses import TcpAddress
     from centcert.frontend.events import Listener as EventListener
     from centcert.frontend.listener import Listener
-    from centcert.provider import Provider
+    from centcert.provider.answering import Answers
 
     _Work = Callable[[], Awaitable[None]]
 
@@ -29,6 +30,9 @@ READ_BYTES: Final = 64 * 1024
 BACKLOG: Final = 1024
 """Connections that the kernel holds while the loop is busy; it caps this at net.core.somaxconn."""
 
+_ACCEPTED_BY: Final = 4
+"""Turns of the event loop from accept(2) until a connection is made, and some to spare."""
+
 
 class _Door:
     """An open listener; what it offers can change while it stays open."""
@@ -36,16 +40,34 @@ class _Door:
     def __init__(self, front_end: FrontEnd, listener: Listener) -> None:
         self.listener = listener
         self._front_end = front_end
-        self.server: asyncio.Server
+        self._servers: list[asyncio.Server] = []
 
-    async def open(self) -> None:
-        address = self.listener.address
+    async def open(self, inherited: Sequence[socket]) -> None:
+        """Accept clients: from ``inherited``, or from sockets that are opened now."""
+        address, loop = self.listener.address, self._front_end.loop
         try:
-            self.server = await self._front_end.loop.create_server(
-                self._connection, address.host or None, address.port, backlog=BACKLOG
-            )
+            for one in inherited:
+                server = await loop.create_server(self._connection, sock=one.dup(), backlog=BACKLOG)
+                self._servers.append(server)
+            if not inherited:
+                server = await loop.create_server(
+                    self._connection, address.host or None, address.port, backlog=BACKLOG
+                )
+                self._servers.append(server)
         except OSError as error:
+            self.close()
             raise SettingsError(f"Cannot listen on {address}: {reason_of(error)}.") from error
+
+    def close(self) -> None:
+        """Accept nobody any more."""
+        for server in self._servers:
+            server.close()
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """The host and port of every socket, but each once."""
+        sockets = [one for server in self._servers for one in server.sockets]
+        return list(dict.fromkeys(one.getsockname()[:2] for one in sockets))
 
     def _connection(self) -> ClientConnection:
         return self._front_end.connection(self.listener)
@@ -59,20 +81,26 @@ class FrontEnd:
         tasks: where the tasks of connections run.
         limits: what strangers may take.
         listener: is told each step; see ``centcert.frontend.events``.
+        contexts: what TLS sessions begin on; made here unless other processes share them.
+        inherited: sockets that listen already, by the address they stand for; other
+            addresses are opened here. They stay the caller's to close.
     """
 
     def __init__(
         self,
-        provider: Provider,
+        provider: Answers,
         tasks: asyncio.TaskGroup,
         *,
         limits: Limits | None = None,
         listener: EventListener | None = None,
+        contexts: ServerContexts | None = None,
+        inherited: Mapping[TcpAddress, Sequence[socket]] | None = None,
     ) -> None:
         self.provider = provider
         self.limits = limits or Limits()
         self.listener = listener
-        self.contexts = ServerContexts()
+        self.contexts = contexts or ServerContexts()
+        self._inherited = inherited or {}
         self.loop = asyncio.get_running_loop()
         self.buffer = memoryview(bytearray(READ_BYTES))
         self._tasks = tasks
@@ -80,16 +108,13 @@ class FrontEnd:
         self._connections: set[ClientConnection] = set()
         self.numbers = itertools.count(1)
         self._waiting = 0
+        self._closed = False
         self._emptied = asyncio.Event()
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """The host and port of every open socket, with the ports that the kernel chose."""
-        return [
-            socket.getsockname()[:2]
-            for door in self._doors.values()
-            for socket in door.server.sockets
-        ]
+        return [address for door in self._doors.values() for address in door.addresses]
 
     @property
     def connection_count(self) -> int:
@@ -111,25 +136,32 @@ class FrontEnd:
             for address, listener in wanted.items():
                 if address not in self._doors:
                     door = _Door(self, listener)
-                    await door.open()
+                    await door.open(self._inherited.get(address, ()))
                     opened[address] = door
         except BaseException:
             for door in opened.values():
-                door.server.close()
+                door.close()
             raise
         for address in self._doors.keys() - wanted.keys():
-            self._doors.pop(address).server.close()
+            self._doors.pop(address).close()
         self._doors |= opened
         for address, listener in wanted.items():
             self._doors[address].listener = listener
 
     async def close(self, grace_s: float) -> None:
-        """Accept nobody any more; give connections ``grace_s`` seconds, then end the rest."""
+        """Accept nobody any more; give connections ``grace_s`` seconds, then end the rest.
+
+        Who was accepted just before is served: another process may have the same sockets,
+        and its clients shall not notice that this one ends.
+        """
         await self.listen([])
         try:
             async with asyncio.timeout(grace_s):
+                for _ in range(_ACCEPTED_BY):
+                    await asyncio.sleep(0)
                 await self._until_empty()
         except TimeoutError:
+            self._closed = True
             for connection in tuple(self._connections):
                 connection.abort()
             await self._until_empty()
@@ -147,7 +179,7 @@ class FrontEnd:
 
     def admit(self, connection: ClientConnection) -> bool:
         """Count a connection in, unless the front end is full."""
-        if not self._doors:  # accepted just before the last one was closed
+        if self._closed:
             return False
         if len(self._connections) >= self.limits.connections:
             if self.listener is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from centcert.errors import CentcertError, Closing, NameRefused
 from centcert.names import HostName
-from centcert.provider.answering import Answer, answer, answer_from_memory, name_for_none
+from centcert.provider.answering import answer_from_memory, name_for_none
 from centcert.tls.contexts import choose_alpn
 from centcert.tls.hello import ClientHello, HelloReader, alert_record
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from centcert.credential import Credential
-    from centcert.provider import Provider
+    from centcert.provider.answering import Answer, Answers
     from centcert.provider.policy import Policy
     from centcert.tls.contexts import ServerContexts
     from centcert.tls.session import Session
@@ -116,7 +116,7 @@ class Handshake(Generic[S_co]):
         self._answer_for(self._name_to_answer(hello))
         return True
 
-    def from_memory(self, provider: Provider) -> Credential | None:
+    def from_memory(self, provider: Answers) -> Credential | None:
         """Return the credential of ``name`` if it is in memory.
 
         Raises:
@@ -124,7 +124,7 @@ class Handshake(Generic[S_co]):
         """
         return answer_from_memory(provider, self.name, self.site.policy)
 
-    async def look_up(self, provider_now: Callable[[], Provider]) -> Credential:
+    async def look_up(self, provider_now: Callable[[], Answers]) -> Credential:
         """Wait for the credential of ``name``, or as the policy says of the default name.
 
         ``provider_now`` returns the provider to ask: a node may change it meanwhile, and
@@ -178,12 +178,12 @@ class Handshake(Generic[S_co]):
         self.site = self._sites.site_of(name)
         self._alpn = choose_alpn(self._offered, self.site.alpn)
 
-    async def _ask(self, provider_now: Callable[[], Provider]) -> Answer:
+    async def _ask(self, provider_now: Callable[[], Answers]) -> Answer:
         policy, default = self.site.policy, self._sites.default_name
         while True:
             provider = provider_now()
             try:
-                return await answer(provider, self.name, policy, default)
+                return await provider.answer(self.name, policy, default)
             except Closing:
                 if provider is provider_now():
                     raise

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from centcert.frontend.events import Event, Listener
     from centcert.names import HostName
     from centcert.provider import Provider
+    from centcert.provider.answering import Answers
 
 READ_BYTES: Final = 64 * 1024
 """The most that is read from a socket at once: four full TLS records."""
@@ -137,11 +138,12 @@ class TlsServer:
     def __init__(
         self,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
-        provider: Provider,
+        provider: Answers,
         *,
         limits: ServerLimits | None = None,
         listener: Listener | None = None,
         numbers: Iterator[int] | None = None,
+        contexts: ServerContexts | None = None,
     ) -> None:
         """Serve nobody yet: see ``listen``.
 
@@ -151,11 +153,12 @@ class TlsServer:
             limits: what strangers may take.
             listener: is told each step.
             numbers: the numbers of connections in events, if others count as well.
+            contexts: what TLS sessions begin on, if others begin theirs on it as well.
         """
         self.provider = provider
         self.limits = limits or ServerLimits()
         self.protocol_factory = protocol_factory
-        self.contexts = ServerContexts()
+        self.contexts = contexts or ServerContexts()
         self.loop = asyncio.get_running_loop()
         self.buffer = memoryview(bytearray(READ_BYTES))
         self.numbers = numbers or itertools.count(1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from centcert.errors import (
     BadBlob,
@@ -36,7 +36,23 @@ class Answer(NamedTuple):
     credential: Credential
 
 
-def answer_from_memory(provider: Provider, name: HostName, policy: Policy) -> Credential | None:
+class Answers(Protocol):
+    """What a front end asks: a ``Provider``, or a worker's way to the one of its node."""
+
+    def known(self, name: HostName) -> Credential | None:
+        """Return the credential of ``name`` if it is in memory here, without waiting."""
+
+    async def answer(self, name: HostName, policy: Policy, default: HostName | None) -> Answer:
+        """Return what a handshake for ``name`` gets; see the function ``answer``."""
+
+    def source(self, name: HostName) -> str | None:
+        """Return the key of the file that answers ``name`` from memory, if one does."""
+
+    def wall(self) -> float:
+        """Return the seconds since the epoch."""
+
+
+def answer_from_memory(provider: Answers, name: HostName, policy: Policy) -> Credential | None:
     """Return the credential of ``name`` if it is in memory, without waiting.
 
     Raises:
@@ -117,6 +133,6 @@ async def _ask_store(provider: Provider, name: HostName, policy: Policy) -> Cred
     return await provider.credential(name) if copy is None else copy
 
 
-def _check_dates(provider: Provider, name: HostName, credential: Credential) -> None:
+def _check_dates(provider: Answers, name: HostName, credential: Credential) -> None:
     if not credential.within_dates(provider.wall()):
         raise CredentialExpired(name, credential.key)

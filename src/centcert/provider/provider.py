@@ -10,6 +10,7 @@ from centcert.background import Background
 from centcert.errors import CentcertError, Overloaded, UnknownName
 from centcert.names import WILDCARD_MARK, ascii_keys, candidates
 from centcert.provider.allowance import Allowance
+from centcert.provider.answering import Answer, answer
 from centcert.provider.cache import Cache, CacheLimits, Entry
 from centcert.provider.clock import Clock, SystemClock
 from centcert.provider.decoder import Decoder
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from centcert.credential import Credential
     from centcert.names import HostName
     from centcert.provider.lastgood import LastGood
+    from centcert.provider.policy import Policy
     from centcert.stores.base import Store
 
 MAX_LOOK_UPS: Final = 1024
@@ -189,6 +191,14 @@ class Provider:
         credential = await self._look_ups.join(name, self._look_up)
         self._cache.touch(name)
         return credential
+
+    async def answer(self, name: HostName, policy: Policy, default: HostName | None) -> Answer:
+        """Return what a handshake for ``name`` gets under ``policy``.
+
+        Raises:
+            CentcertError: a refusal; its ``alert`` says why in the protocol's words.
+        """
+        return await answer(self, name, policy, default)
 
     def has_copy(self, name: HostName) -> bool:
         """Say whether this node has a last-good copy for ``name``, without I/O."""
