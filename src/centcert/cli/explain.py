@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from centcert.admin import explanation
+from centcert.admin.explanation import Explanation  # noqa: TC001  msgspec reads it
 from centcert.admin.settings_file import control_socket_path, read_listeners, settings_file
 from centcert.cli import options
 from centcert.cli.loop import run
@@ -21,7 +22,6 @@ from centcert.stores import open_store
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from centcert.admin.explanation import Explanation
     from centcert.admin.facts import Facts
 
 _NAMES_SHOWN: Final = 3
@@ -74,7 +74,7 @@ async def _explain(
     settings = options.configured_store(config, given)
     path = settings_file(config)
     try:
-        node = await ask(control_socket_path(path, control), Look(name), Holding)
+        node = await ask(control_socket_path(path, control), Look(str(name)), Holding)
     except NodeUnreachable:
         node = None
     async with open_store(settings.url, account=settings.account()) as store:
