@@ -49,7 +49,20 @@ class Look(msgspec.Struct, frozen=True, tag="look"):
     name: str
 
 
-Request: TypeAlias = Reload | ReloadAll | Status | Look
+class ReadSettings(msgspec.Struct, frozen=True, tag="read-settings"):
+    """Read the settings again, as SIGHUP has it done."""
+
+
+class Trace(msgspec.Struct, frozen=True, tag="trace"):
+    """Tell of handshakes until the asker leaves; answered by ``Tracing``, then ``Traced``.
+
+    ``pattern``: of this name, or of those that this wildcard covers; ``None``: of all.
+    """
+
+    pattern: str | None = None
+
+
+Request: TypeAlias = Reload | ReloadAll | Status | Look | ReadSettings | Trace
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -78,7 +91,18 @@ class Reloaded(msgspec.Struct, frozen=True, tag="reloaded"):
 
 
 class NodeStatus(msgspec.Struct, frozen=True, tag="status"):
-    """How a node does. Times in seconds, memory in bytes."""
+    """How a node does. Times in seconds, memory in bytes.
+
+    Attributes:
+        connections: clients that are connected.
+        names: that are remembered with a credential.
+        used_bytes: what that takes.
+        max_bytes: what it may take.
+        waiting: handshakes that wait for the store.
+        counters: what has happened since the node began.
+        health: how the store does.
+        expiry: of the certificates in use.
+    """
 
     version: str
     store: str
@@ -87,6 +111,11 @@ class NodeStatus(msgspec.Struct, frozen=True, tag="status"):
     names: int
     used_bytes: int
     findings: tuple[Finding, ...]
+    max_bytes: int = 0
+    waiting: int = 0
+    counters: Counters = msgspec.field(default_factory=Counters)
+    health: StoreHealth = msgspec.field(default_factory=StoreHealth)
+    expiry: Expiry = Expiry()
 
 
 class Holding(msgspec.Struct, frozen=True, tag="holding"):
@@ -106,20 +135,41 @@ class Holding(msgspec.Struct, frozen=True, tag="holding"):
     copy: bool = False
 
 
+class SettingsRead(msgspec.Struct, frozen=True, tag="settings-read"):
+    """What a node goes on with after ``ReadSettings``.
+
+    Attributes:
+        file: the settings file, absolute; ``None``: it has none, only options.
+        store: the store's URL.
+        enabled: whether the store is asked for anything.
+    """
+
+    file: str | None
+    store: str
+    enabled: bool
+
+
 class Refusal(msgspec.Struct, frozen=True, tag="refusal"):
     """The request could not be carried out; ``sentence`` says why."""
 
     sentence: str
 
 
-Reply: TypeAlias = Reloaded | NodeStatus | Holding | Refusal
+class Tracing(msgspec.Struct, frozen=True, tag="tracing"):
+    """From now on handshakes are told."""
 
-R = TypeVar("R", Reloaded, NodeStatus, Holding)
+
+Reply: TypeAlias = Reloaded | NodeStatus | Holding | SettingsRead | Refusal
+
+Stream: TypeAlias = "AsyncGenerator[Tracing | Traced, None]"
+"""What ``Trace`` is answered with, first ``Tracing``."""
+
+R = TypeVar("R", Reloaded, NodeStatus, Holding, SettingsRead)
 
 
 @asynccontextmanager
 async def control_socket(
-    path: Path, answer: Callable[[Request], Awaitable[Reply]]
+    path: Path, answer: Callable[[Request], Awaitable[Reply | Stream]]
 ) -> AsyncIterator[None]:
     """Answer requests at ``path`` while the block runs.
 
@@ -131,10 +181,13 @@ async def control_socket(
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(ANSWER_S):
-                if _is_allowed(writer.get_extra_info("socket")):
-                    writer.write(msgspec.json.encode(await _reply(await reader.readline(), answer)))
-                    writer.write(b"\n")
-                    await writer.drain()
+                if not _is_allowed(writer.get_extra_info("socket")):
+                    return
+                reply = await _reply(await reader.readline(), answer)
+                if isinstance(reply, msgspec.Struct):
+                    await _send(writer, reply)
+                    return
+            await _send_all(reader, writer, reply)
         except (OSError, TimeoutError, ValueError):  # it left, says nothing, or without end
             pass
         finally:
@@ -176,21 +229,9 @@ async def ask(path: Path, request: Request, kind: type[R]) -> R:
         NodeUnreachable: no node answers there.
         CentcertError: the node could not carry it out.
     """
-    try:
-        async with asyncio.timeout(ANSWER_S):
-            reader, writer = await asyncio.open_unix_connection(path, limit=MAX_LINE_BYTES)
-            try:
-                if not _is_ours(writer.get_extra_info("socket")):
-                    raise NodeUnreachable(str(path))
-                writer.write(msgspec.json.encode(request) + b"\n")
-                reply = msgspec.json.decode(await reader.readline(), type=Reply)
-            finally:
-                writer.close()
-    except PermissionError as error:
-        sentence = f"{path}: Permission denied: ask as the node's user or as root."
-        raise NodeUnreachable(str(path), sentence) from error
-    except (OSError, TimeoutError, ValueError, msgspec.MsgspecError) as error:
-        raise NodeUnreachable(str(path)) from error
+    async with _understood(path), _connection(path) as (reader, writer):
+        writer.write(msgspec.json.encode(request) + b"\n")
+        reply = msgspec.json.decode(await reader.readline(), type=Reply)
     if isinstance(reply, Refusal):
         raise CentcertError(reply.sentence)
     if not isinstance(reply, kind):
@@ -198,7 +239,61 @@ async def ask(path: Path, request: Request, kind: type[R]) -> R:
     return reply
 
 
-async def _reply(line: bytes, answer: Callable[[Request], Awaitable[Reply]]) -> Reply:
+@asynccontextmanager
+async def _understood(path: Path) -> AsyncIterator[None]:
+    """Let whatever goes wrong in the block, or takes too long, be one error."""
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            yield
+    except PermissionError as error:
+        sentence = f"{path}: Permission denied: ask as the node's user or as root."
+        raise NodeUnreachable(str(path), sentence) from error
+    except (OSError, TimeoutError, ValueError, msgspec.MsgspecError) as error:
+        raise NodeUnreachable(str(path)) from error
+
+
+@asynccontextmanager
+async def _connection(
+    path: Path,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_unix_connection(path, limit=MAX_LINE_BYTES)
+    try:
+        if not _is_ours(writer.get_extra_info("socket")):
+            raise NodeUnreachable(str(path))
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+@asynccontextmanager
+async def tracing(path: Path, request: Trace) -> AsyncIterator[AsyncIterator[Traced]]:
+    """Follow the node at ``path`` while the block runs.
+
+    The iterator ends when the node does.
+
+    Raises:
+        NodeUnreachable: no node answers there.
+        CentcertError: the node could not carry it out.
+    """
+    async with _connection(path) as (reader, writer):
+        async with _understood(path):
+            writer.write(msgspec.json.encode(request) + b"\n")
+            reply = msgspec.json.decode(await reader.readline(), type=Refusal | Tracing)
+        if isinstance(reply, Refusal):
+            raise CentcertError(reply.sentence)
+        yield _traced(reader)
+
+
+async def _traced(reader: asyncio.StreamReader) -> AsyncIterator[Traced]:
+    decoder = msgspec.json.Decoder(Traced)
+    with suppress(OSError):  # it was killed
+        while line := await reader.readline():
+            yield decoder.decode(line)
+
+
+async def _reply(
+    line: bytes, answer: Callable[[Request], Awaitable[Reply | Stream]]
+) -> Reply | Stream:
     try:
         return await answer(msgspec.json.decode(line, type=Request))
     except msgspec.MsgspecError:

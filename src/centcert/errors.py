@@ -174,6 +174,17 @@ class StoreBusy(StoreUnavailable):
     """The store is there but has no room now, or a writer holds the file."""
 
 
+class StoreDisabled(StoreUnavailable):
+    """The store is disabled by the settings; nothing is asked of it."""
+
+    retryable = False
+
+    def __init__(self, store: str) -> None:
+        super().__init__(
+            store, f"The store {store} is disabled: `centcert enable` has it used again."
+        )
+
+
 class StoreDenied(StoreError):
     """The store refuses the account this file or this folder."""
 

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 
 from centcert import __version__
 from centcert.background import Background
-from centcert.control import Finding, Holding, Look, NodeStatus, Reload, ReloadAll, Reloaded, Status
+from centcert.control import (
+    Finding,
+    Holding,
+    Look,
+    NodeStatus,
+    ReadSettings,
+    Reload,
+    ReloadAll,
+    Reloaded,
+    Status,
+)
 from centcert.errors import CentcertError, SettingsError
 from centcert.frontend import FrontEnd
 from centcert.frontend.applications import Applications

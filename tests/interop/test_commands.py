@@ -68,8 +68,8 @@ def test_nothing_is_imported_from_the_working_directory(tmp_path: Path):
     [
         (("no-such-command",), "Error: No such command 'no-such-command'."),
         (("serve", "--no-such-option"), "Error: No such option '--no-such-option'."),
-        (("serve",), "Error: Give --store, --listen and --to"),
-        (("serve", "--store", "/srv"), "Error: Give --store, --listen and --to"),
+        (("serve",), "centcert: Give --store, --listen and --to"),
+        (("serve", "--store", "/srv"), "centcert: Give --store, --listen and --to"),
         (("serve", *WORKS, "--refresh", "5"), "centcert: store.refresh: '5' needs a unit"),
         (("serve", *WORKS, "--site", "a"), "centcert: 'a' is not a site: write NAME=BACKEND"),
         (("serve", *WORKS, "--default-name", "_"), "centcert: listen[0].default_name: '_' "),

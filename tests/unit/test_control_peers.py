@@ -18,11 +18,13 @@ from centcert.control import (
     Holding,
     Look,
     NodeStatus,
+    ReadSettings,
     Reload,
     ReloadAll,
     Reloaded,
     Reply,
     Request,
+    SettingsRead,
     Status,
     ask,
     control_socket,
@@ -50,6 +52,8 @@ async def answer(request: Request) -> Reply:
             return Reloaded(1, f"{request.name}.pfx", 2_000.0)
         case Look():
             return Holding(f"{request.name}.pfx", "ab", 2_000.0, copy=True)
+        case ReadSettings():
+            return SettingsRead("/etc/centcert/centcert.toml", "memory:", enabled=True)
 
 
 @pytest.fixture
@@ -78,6 +82,8 @@ async def test_each_request_has_its_answer(path: Path):
         assert await ask(path, ReloadAll(), Reloaded) == Reloaded(7, None, None, FINDINGS)
         wanted = Reloaded(1, "a.example.pfx", 2_000.0)
         assert await ask(path, Reload("a.example"), Reloaded) == wanted
+        read = SettingsRead("/etc/centcert/centcert.toml", "memory:", enabled=True)
+        assert await ask(path, ReadSettings(), SettingsRead) == read
         with pytest.raises(CentcertError, match="holds no certificate"):
             await ask(path, Reload("absent.example"), Reloaded)
 

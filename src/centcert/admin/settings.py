@@ -41,6 +41,7 @@ class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[store]``: where the certificates live and how long an answer holds."""
 
     url: str
+    enabled: bool = True
     username: str | None = None
     password_file: Path | None = None
     keytab: Path | None = None

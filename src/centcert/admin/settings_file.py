@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
+from centcert.admin.secrets import secret_file
 from centcert.admin.settings import (
     ControlSettings,
     ListenSettings,
@@ -37,11 +38,14 @@ def settings_file(option: Path | None) -> Path | None:
         return option
     if named := os.environ.get("CENTCERT_CONFIG"):
         return Path(named)
-    # Not Path.home() and Path.is_file(), which raise where an account has no home, or may not
-    # look into the system's folder.
-    own = Path(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"))  # noqa: PTH111
-    files = (SYSTEM_FILE, own / "centcert" / "centcert.toml")
+    # Not Path.is_file(), which raises where one may not look into the system's folder.
+    files = (SYSTEM_FILE, _own_file())
     return next((file for file in files if os.path.isfile(file)), None)  # noqa: PTH113
+
+
+def settings_file_to_write(option: Path | None) -> Path:
+    """Find the settings file, or where one is to be made: root's is the system's."""
+    return settings_file(option) or (SYSTEM_FILE if os.geteuid() == 0 else _own_file())
 
 
 def control_socket_path(config: Path | None, option: Path | None) -> Path:
@@ -55,7 +59,7 @@ def control_socket_path(config: Path | None, option: Path | None) -> Path:
     path = settings_file(config)
     if path is None:
         return ControlSettings().path()
-    return _convert_table(_read_toml(path), "control", path, ControlSettings).path()
+    return _convert_table(read_toml(path), "control", path, ControlSettings).path()
 
 
 def read_store(path: Path | None, options: Mapping[str, Any]) -> StoreSettings:
@@ -69,12 +73,21 @@ def read_store(path: Path | None, options: Mapping[str, Any]) -> StoreSettings:
         SettingsError: something in it is wrong, or no store is named; the sentence names
             the file and setting.
     """
-    raw = {} if path is None else _read_toml(path)
-    raw["store"] = {**_table(raw, "store", path), **options}
-    if "url" not in raw["store"]:
+    raw = {} if path is None else read_toml(path)
+    return store_settings({**table_of(raw, "store", path), **options}, path)
+
+
+def store_settings(table: Mapping[str, Any], path: Path | None) -> StoreSettings:
+    """Check what is, or is to be, the table ``[store]`` of the file.
+
+    Raises:
+        SettingsError: something in it is wrong, or no store is named; the sentence names
+            the file and setting.
+    """
+    if "url" not in table:
         source = "there is no settings file" if path is None else f"{path} names none"
         raise SettingsError(f"Which store? Name it by --store: {source}.")
-    return _convert_table(raw, "store", path, StoreSettings)
+    return _convert_table({"store": table}, "store", path, StoreSettings)
 
 
 def read_settings(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> Settings:
@@ -89,10 +102,10 @@ def read_settings(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -
     Raises:
         SettingsError: something in it is wrong; the sentence names the file and setting.
     """
-    raw = {} if path is None else _read_toml(path)
+    raw = {} if path is None else read_toml(path)
     for table in ("store", "limits", "control"):
         if options.get(table):
-            raw[table] = {**_table(raw, table, path), **options[table]}
+            raw[table] = {**table_of(raw, table, path), **options[table]}
     listen = dict(options.get("listen", {}))
     addresses = listen.pop("address", None)
     if addresses:
@@ -108,7 +121,7 @@ def read_listeners(path: Path | None) -> list[Listener | AppListener]:
     Raises:
         SettingsError: something in it is wrong; the sentence names the file and setting.
     """
-    raw = {} if path is None else _read_toml(path)
+    raw = {} if path is None else read_toml(path)
     found = _convert({"listen": raw.get("listen", [])}, _Listeners, f"{path}: ")
     return [one.listener() if one.app is None else one.app_listener() for one in found.listen]
 
@@ -141,7 +154,12 @@ class _Listeners(msgspec.Struct, frozen=True):
     listen: tuple[ListenSettings, ...]
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a settings file, whatever it says.
+
+    Raises:
+        SettingsError: it cannot be read, or is not TOML.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -150,9 +168,27 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path} is not TOML: {error}.") from error
 
 
+def table_of(raw: Mapping[str, Any], table: str, path: Path | None) -> dict[str, Any]:
+    """Return a table of the file, empty if it is not there.
+
+    Raises:
+        SettingsError: it is no table.
+    """
+    found = raw.get(table, {})
+    if not isinstance(found, dict):
+        raise SettingsError(f"{path}: {table} is a table: write it as [{table}].")
+    return found
+
+
+def _own_file() -> Path:
+    # Not Path.home(), which raises where an account has no home.
+    own = Path(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"))  # noqa: PTH111
+    return own / "centcert" / "centcert.toml"
+
+
 def _convert_table(raw: dict[str, Any], table: str, path: Path | None, kind: type[T]) -> T:
     source = f"{table}: " if path is None else f"{path}: {table}: "
-    return _convert(_table(raw, table, path), kind, source)
+    return _convert(table_of(raw, table, path), kind, source)
 
 
 def _convert(raw: dict[str, Any], kind: type[T], source: str) -> T:
@@ -160,13 +196,6 @@ def _convert(raw: dict[str, Any], kind: type[T], source: str) -> T:
         return msgspec.convert(raw, kind, dec_hook=_read_value)
     except msgspec.ValidationError as error:
         raise SettingsError(source + _sentence(str(error))) from None
-
-
-def _table(raw: dict[str, Any], table: str, path: Path | None) -> dict[str, Any]:
-    found = raw.get(table, {})
-    if not isinstance(found, dict):
-        raise SettingsError(f"{path}: {table} is a table: write it as [{table}].")
-    return found
 
 
 def _read_value(kind: type, text: object) -> object:
@@ -178,7 +207,7 @@ def _read_value(kind: type, text: object) -> object:
         if issubclass(kind, Duration | Size):
             return kind.parse(text)
         if issubclass(kind, Path):
-            return Path(text)
+            return secret_file(text)
     raise NotImplementedError(kind)
 
 

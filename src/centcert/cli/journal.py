@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import click
 
+from centcert.errors import StoreDisabled
 from centcert.frontend.events import BackendFailed, Full, HandshakeRefused
 from centcert.provider.events import Kept, Recalled, Refreshed, Unusable, WatchFailed, Withdrawn
 from centcert.provider.lastgood import Fault
@@ -85,6 +86,8 @@ def sentence(event: Event) -> str | None:  # noqa: C901, PLR0911, PLR0912  one f
             return f"backend {backend} failed for {name}: {reason}"
         case Unusable(name=name, error=error):
             return f"bad file for {name}: {error}"
+        case WatchFailed(error=StoreDisabled()) | Kept(error=StoreDisabled()):
+            return None  # it was told once, and goes on for as long as somebody wants it so
         case Kept(name=name, error=error):
             return f"kept the certificate of {name}, which could not be refreshed: {error}"
         case Recalled(name=name):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import signal
 import sys
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -15,16 +16,17 @@ from centcert.admin.settings_file import read_settings, settings_file, site_opti
 from centcert.cli import options
 from centcert.cli.journal import Journal, say
 from centcert.cli.loop import run
-from centcert.control import control_socket
+from centcert.control import ReadSettings, SettingsRead, control_socket
 from centcert.errors import CentcertError, SettingsError
 from centcert.frontend import TcpAddress
 from centcert.node import Node
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from centcert.admin.settings import Settings
+    from centcert.control import Reply, Request
 
 
 @click.command()
@@ -125,7 +127,7 @@ def serve(config: Path | None, **given: object) -> None:
             "listen_app" if given["listen_app"] else "listen_to",
         )
         if path is None and not all(given[option] for option in needed):
-            raise click.UsageError(
+            raise SettingsError(
                 "Give --store, --listen and --to (or --app), or a settings file with --config."
             )
         settings = read_settings(path, options.by_table(given))
@@ -135,28 +137,43 @@ def serve(config: Path | None, **given: object) -> None:
             sys.path.insert(0, "")
         return settings
 
-    run(_serve(load))
+    run(_serve(load, config))
 
 
-async def _serve(load: Callable[[], Settings]) -> None:
+async def _serve(load: Callable[[], Settings], config: Path | None) -> None:
     settings = load()
     journal, loop = Journal(), asyncio.get_running_loop()
     loop.set_exception_handler(journal.fault)
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, signals.put_nowait, number)
-    async with Node(settings, journal) as node, _control(node, settings):
-        _allow_open_files(settings.limits.connections)
-        _announce(node, settings)
-        while await signals.get() is signal.SIGHUP:
+    one_at_a_time = asyncio.Lock()
+
+    async def read_again() -> None:
+        nonlocal settings
+        async with one_at_a_time:
             try:
                 changed = load()
                 await node.reload(changed)
-            except (CentcertError, click.UsageError) as error:
+            except CentcertError as error:
                 say(f"The settings stay as they are. {error}")
-            else:
-                settings = changed
-                _announce(node, settings)
+                raise
+            settings = changed
+            _announce(node, settings)
+
+    async def answer(request: Request) -> Reply:
+        if not isinstance(request, ReadSettings):
+            return await node.answer(request)
+        await read_again()
+        file, store = _absolute(settings_file(config)), settings.store
+        return SettingsRead(file, store.url, store.enabled)
+
+    async with Node(settings, journal) as node, _control(answer, settings):
+        _allow_open_files(settings.limits.connections)
+        _announce(node, settings)
+        while await signals.get() is signal.SIGHUP:
+            with suppress(CentcertError):
+                await read_again()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
@@ -164,17 +181,23 @@ async def _serve(load: Callable[[], Settings]) -> None:
 
 
 @asynccontextmanager
-async def _control(node: Node, settings: Settings) -> AsyncIterator[None]:
+async def _control(
+    answer: Callable[[Request], Awaitable[Reply]], settings: Settings
+) -> AsyncIterator[None]:
     """Open the control socket. In its usual place it is a convenience: without it, it goes on."""
     async with AsyncExitStack() as stack:
         try:
-            socket = control_socket(settings.control.path(), node.answer)
+            socket = control_socket(settings.control.path(), answer)
             await stack.enter_async_context(socket)
         except SettingsError as error:
             if settings.control.socket is not None:
                 raise
             say(f"No control socket: {error}")
         yield
+
+
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else os.path.realpath(path)
 
 
 def _announce(node: Node, settings: Settings) -> None:

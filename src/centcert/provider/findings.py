@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from centcert.errors import (
     SettingsError,
     StoreAuthenticationFailed,
+    StoreDisabled,
     StoreError,
     StoreInsecure,
     StoreUnavailable,
@@ -123,6 +124,8 @@ class Findings:
                 self.find("passwords-unread", self._store_url, str(error), now)
             case Listed(keys=keys):
                 self._listed(keys)
+            case WatchFailed(error=StoreDisabled()):
+                pass  # which is a finding itself
             case WatchFailed(error=error):
                 self.find("changes-unseen", self._store_url, str(error), now)
             case Watching():
@@ -182,7 +185,7 @@ class Findings:
         self.clear("file-denied", key)
 
     def _unreached(self, key: str, error: CentcertError, now: float) -> None:
-        if not isinstance(error, StoreError):
+        if not isinstance(error, StoreError) or isinstance(error, StoreDisabled):
             return
         code = None
         if isinstance(error, StoreAuthenticationFailed):

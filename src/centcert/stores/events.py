@@ -19,7 +19,7 @@ class Weakness:
 
     Attributes:
         code: stable, for machines: ``account-can-write``, ``guest-access``,
-            ``unencrypted-access``.
+            ``unencrypted-access``, ``store-disabled``.
         subject: the server's share as a URL.
         since: seconds since the epoch: when it was first seen.
         sentence: what is wrong and what to do.
