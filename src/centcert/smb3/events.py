@@ -30,12 +30,14 @@ class ProtocolAgreed:
         dialect: always ``3.1.1``.
         cipher: ``AES_128_GCM`` or ``AES_256_GCM``.
         signing: ``AES_GMAC`` or ``AES_CMAC``: of the set-up's last message.
+        server_time: the server's clock, seconds since the epoch; ``None`` if it did not say.
         duration_s: of this step.
     """
 
     dialect: str
     cipher: str
     signing: str
+    server_time: float | None
     duration_s: float
 
 

@@ -92,6 +92,11 @@ class TreeReply:
     access: Access
 
 
+def since_epoch(filetime: int) -> float:
+    """Return a FILETIME ([MS-DTYP] 2.3.3) in seconds since the epoch of Unix."""
+    return (filetime - _EPOCH_TICKS) / 10_000_000
+
+
 @dataclass(frozen=True, slots=True)
 class FileInfo:
     """What a server says of a file or folder.
@@ -118,7 +123,7 @@ class FileInfo:
     @property
     def modified_s(self) -> float:
         """``written`` in seconds since the epoch."""
-        return (self.written - _EPOCH_TICKS) / 10_000_000
+        return since_epoch(self.written)
 
 
 @dataclass(frozen=True, slots=True)

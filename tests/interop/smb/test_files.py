@@ -6,6 +6,7 @@ import asyncio
 import os
 import resource
 import secrets
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -99,6 +100,8 @@ async def test_a_listener_is_told_each_step(samba: PrivateSamba, dial: Dial):
     assert connected.address == f"127.0.0.1:{samba.port}"
     assert isinstance(agreed, smb3.ProtocolAgreed)
     assert (agreed.dialect, agreed.cipher) == ("3.1.1", "AES_128_GCM")
+    assert agreed.server_time is not None
+    assert abs(agreed.server_time - time.time()) < 60.0
     assert isinstance(session, smb3.SessionSetUp)
     assert isinstance(tree, smb3.TreeConnected)
     assert tree.encryption_required

@@ -127,6 +127,15 @@ class SmbStore(Store):
                 self._check_open()
                 raise
 
+    async def inspect(self) -> tuple[Weakness, ...]:
+        """Look now at what is weak about the server that is asked first.
+
+        Raises:
+            StoreError: all servers rest after a failure.
+        """
+        await self._inspection.look(self._in_order()[0], self._location.folder)
+        return self.weaknesses
+
     async def close(self) -> None:
         """See ``Store.close``."""
         await self._errands.end()
