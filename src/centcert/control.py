@@ -1,4 +1,4 @@
-"""How commands reach a running node: a Unix socket, one JSON line each way.
+"""How commands reach a running node: a Unix socket, one JSON line each way; a trace has many.
 
 Only the node's own user and root may connect: the socket's mode is 0600, its folder, if it
 has to be made, 0700, and the kernel is asked who is at the other end, by the node and by
@@ -11,15 +11,20 @@ import asyncio
 import os
 import socket
 import struct
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 import msgspec
 
+from centcert.background import Background
+from centcert.counters import Counters
 from centcert.errors import CentcertError, NodeUnreachable, SettingsError
+from centcert.provider.expiry import Expiry
+from centcert.provider.health import StoreHealth
+from centcert.tracing import Traced
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
 MAX_LINE_BYTES: Final = 1024 * 1024
@@ -256,7 +261,8 @@ async def _understood(path: Path) -> AsyncIterator[None]:
 async def _connection(
     path: Path,
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await asyncio.open_unix_connection(path, limit=MAX_LINE_BYTES)
+    async with _understood(path):
+        reader, writer = await asyncio.open_unix_connection(path, limit=MAX_LINE_BYTES)
     try:
         if not _is_ours(writer.get_extra_info("socket")):
             raise NodeUnreachable(str(path))
@@ -286,9 +292,30 @@ async def tracing(path: Path, request: Trace) -> AsyncIterator[AsyncIterator[Tra
 
 async def _traced(reader: asyncio.StreamReader) -> AsyncIterator[Traced]:
     decoder = msgspec.json.Decoder(Traced)
-    with suppress(OSError):  # it was killed
-        while line := await reader.readline():
+    with suppress(OSError):  # it was killed, perhaps within a line
+        while (line := await reader.readline()).endswith(b"\n"):
             yield decoder.decode(line)
+
+
+async def _send(writer: asyncio.StreamWriter, message: Reply | Tracing | Traced) -> None:
+    writer.write(msgspec.json.encode(message) + b"\n")
+    await writer.drain()
+
+
+async def _send_all(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stream: Stream
+) -> None:
+    """Send what comes until the asker leaves. It has nothing more to say: only its end comes."""
+
+    async def send() -> None:
+        with suppress(OSError):
+            async with aclosing(stream):
+                async for message in stream:
+                    await _send(writer, message)
+
+    async with Background() as tasks:
+        tasks.create_task(send())
+        await reader.read(1)
 
 
 async def _reply(

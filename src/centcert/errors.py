@@ -9,6 +9,7 @@ No error ever carries key bytes, a password or a raw ClientHello.
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 from typing import ClassVar
 
@@ -31,16 +32,26 @@ class CentcertError(Exception):
     """The root. ``str()`` is one sentence that a person can act on.
 
     Attributes:
+        code: the class's name for machines: ``unknown-name``.
         alert: what a TLS client is told when this ends its handshake.
         http_status: what an HTTP caller (Caddy, the console) is told.
         exit_code: what a command ends with: 1 a failed operation, 2 wrong usage.
         retryable: whether the same call may succeed a moment later.
     """
 
+    code: ClassVar[str] = "centcert-error"
     alert: Alert = Alert.INTERNAL_ERROR
     http_status: ClassVar[int] = 500
     exit_code: ClassVar[int] = 1
     retryable: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        cls.code = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", cls.__name__).lower()
+
+    @property
+    def alert_name(self) -> str | None:
+        """The name of ``alert`` (RFC 8446 §6); ``None``: TLS itself says one, or none is sent."""
+        return self.alert.name.lower()
 
 
 class SettingsError(CentcertError):
@@ -114,6 +125,7 @@ class HandshakeFailed(CentcertError):
     """The TLS handshake failed after the hello; TLS itself has an alert ready to be sent."""
 
     http_status = 400
+    alert_name = None
 
 
 class SessionBroken(CentcertError):

@@ -31,7 +31,6 @@ from centcert.provider.events import Refreshed
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from centcert.cli.timeline import Event
 
 UNKNOWN = HostName.parse("nobody.contoso.example")
 REPLACED_WITHIN_S = 10.0
@@ -81,7 +80,7 @@ async def _running(address: TcpAddress, *, smb: bool) -> AsyncIterator[_Show]:
         farm = await asyncio.to_thread(Farm, home)
         recorder, refreshed = Recorder(), asyncio.Event()
 
-        def listener(event: Event) -> None:
+        def listener(event: object) -> None:
             recorder(event)
             if isinstance(event, Refreshed) and event.changed:
                 refreshed.set()

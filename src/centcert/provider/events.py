@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Collection
 
     from centcert.errors import BadBlob, CentcertError
     from centcert.names import HostName
@@ -126,7 +126,7 @@ class Withdrawn:
 class Listed:
     """The store was listed; ``keys`` are those of all its files."""
 
-    keys: Container[str] = field(repr=False)
+    keys: Collection[str] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

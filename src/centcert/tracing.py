@@ -1,0 +1,277 @@
+"""A node's events put together, handshake by handshake, while somebody follows them.
+
+Several handshakes go on at once, and a file is fetched once for all that wait for it: what
+happens to a file is a step of each handshake that waits for one of its names.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+import msgspec
+
+from centcert.frontend import events as front_end
+from centcert.lines import Line, line_of, printable
+from centcert.names import pattern_of
+from centcert.provider import events as provider
+from centcert.steps import Step, step_of
+from centcert.stores.events import SmbStep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from centcert.names import HostName
+
+MAX_STEPS: Final = 64
+"""Of one handshake: a connection to a share takes five, and its look-up two for each key."""
+
+
+class TracedHandshake(msgspec.Struct, frozen=True, omit_defaults=True, tag="handshake"):
+    """A handshake that is over. Times in seconds.
+
+    Attributes:
+        began: when the client connected, since the epoch.
+        duration_s: from then until TLS stood, or the end.
+        client: its address and port.
+        outcome: ``done``, ``refused``, or ``left``: the client did, before TLS stood.
+        steps: in order.
+        name: what was answered for; if it came to no answer, what was asked for.
+        key: the file that answered.
+        version: in OpenSSL's words, as the next three: ``TLSv1.3``.
+        cipher: ``TLS_AES_256_GCM_SHA384``.
+        group: ``X25519MLKEM768``.
+        alpn: ``h2``.
+        reason: ``CentcertError.code`` of the refusal.
+        alert: what the client was told, where Centcert chose it.
+    """
+
+    began: float
+    duration_s: float
+    client: str
+    outcome: Literal["done", "refused", "left"]
+    steps: tuple[Step, ...]
+    name: str | None = None
+    key: str | None = None
+    version: str | None = None
+    cipher: str | None = None
+    group: str | None = None
+    alpn: str | None = None
+    reason: str | None = None
+    alert: str | None = None
+
+
+class TracedLine(msgspec.Struct, frozen=True, tag="line"):
+    """What else happened meanwhile; ``at`` is in seconds since the epoch."""
+
+    at: float
+    line: Line
+
+
+class LeftOut(msgspec.Struct, frozen=True, tag="left-out"):
+    """So many of the above were not told: they were not taken fast enough."""
+
+    count: int
+
+
+Traced: TypeAlias = TracedHandshake | TracedLine | LeftOut
+
+
+class _Open:
+    """A handshake under way."""
+
+    __slots__ = ("began", "client", "name", "started", "steps")
+
+    def __init__(self, client: str) -> None:
+        self.client = client
+        self.name: HostName | None = None
+        self.began = time.time()
+        self.started = time.perf_counter()
+        self.steps: list[Step] = []
+
+    def note(self, event: object) -> None:
+        """Add the step that ``event`` is, if it is one."""
+        if len(self.steps) < MAX_STEPS:
+            step = step_of(event, time.perf_counter() - self.started)
+            if step is not None:
+                self.steps.append(step)
+
+
+class Tracer:
+    """Listens to store, provider and front end, and tells each handshake when it is over.
+
+    Args:
+        pattern: only of this name, or of those that this wildcard covers; ``None``: of all.
+        tell: is told, at once.
+    """
+
+    def __init__(self, pattern: str | None, tell: Callable[[Traced], None]) -> None:
+        self._pattern = pattern
+        self._tell = tell
+        self._open: dict[int, _Open] = {}
+        # Those that wait for their credential, in all and by what a file may stand for.
+        self._waiting: dict[int, _Open] = {}
+        self._waiting_for: dict[str, dict[int, _Open]] = {}
+        self._asking: int | None = None  # whose hello came last: a hit follows at once
+
+    def __call__(self, event: object) -> None:
+        """Take an event."""
+        match event:
+            case front_end.Accepted(connection=number, client=client):
+                self._open[number] = _Open(client)
+            case front_end.HelloRead():
+                self._read(event)
+            case front_end.ServerHelloSent(connection=number):
+                self._answered(number)
+                self._note(number, event)
+            case front_end.HandshakeDone():
+                self._done(event)
+            case front_end.HandshakeRefused():
+                self._refused(event)
+            case front_end.Closed(connection=number):
+                self._left(number)
+            case _:
+                self._look_up(event)
+
+    # --- one connection ------------------------------------------------------------
+
+    def _read(self, event: front_end.HelloRead) -> None:
+        number, name = event.connection, event.name
+        opened = self._open.get(number)
+        self._asking = None
+        if opened is None:  # it began before we listened
+            return
+        if not self._wants(name):
+            del self._open[number]
+            return
+        self._asking = number
+        opened.name = name
+        opened.note(event)
+        self._waiting[number] = opened
+        for pattern in _patterns(name):
+            self._waiting_for.setdefault(pattern, {})[number] = opened
+
+    def _answered(self, number: int) -> None:
+        opened = self._waiting.pop(number, None)
+        if opened is None or opened.name is None:
+            return
+        for pattern in _patterns(opened.name):
+            waiting = self._waiting_for[pattern]
+            del waiting[number]
+            if not waiting:
+                del self._waiting_for[pattern]
+
+    def _note(self, number: int, event: object) -> None:
+        opened = self._open.get(number)
+        if opened is not None:
+            opened.note(event)
+
+    def _end(self, number: int) -> _Open | None:
+        self._answered(number)
+        return self._open.pop(number, None)
+
+    def _done(self, event: front_end.HandshakeDone) -> None:
+        self._note(event.connection, event)
+        opened = self._end(event.connection)
+        if opened is not None:
+            self._tell(
+                TracedHandshake(
+                    opened.began,
+                    time.perf_counter() - opened.started,
+                    opened.client,
+                    "done",
+                    tuple(opened.steps),
+                    name=event.name,
+                    key=None if event.key is None else printable(event.key),
+                    version=event.version,
+                    cipher=event.cipher,
+                    group=event.group,
+                    alpn=None if event.alpn is None else printable(event.alpn),
+                )
+            )
+
+    def _refused(self, event: front_end.HandshakeRefused) -> None:
+        self._note(event.connection, event)
+        opened = self._end(event.connection)
+        asked = None if event.asked is None else printable(event.asked)
+        # Without a name it has read no hello: it passed no filter yet.
+        if opened is None or (opened.name is None and not self._wants((asked or "").lower())):
+            return
+        self._tell(
+            TracedHandshake(
+                opened.began,
+                time.perf_counter() - opened.started,
+                opened.client,
+                "refused",
+                tuple(opened.steps),
+                name=asked or opened.name,
+                reason=event.error.code,
+                alert=event.error.alert_name,
+            )
+        )
+
+    def _left(self, number: int) -> None:
+        opened = self._end(number)
+        if opened is not None and (opened.name is not None or self._pattern is None):
+            self._tell(
+                TracedHandshake(
+                    opened.began,
+                    time.perf_counter() - opened.started,
+                    opened.client,
+                    "left",
+                    tuple(opened.steps),
+                    name=opened.name,
+                )
+            )
+
+    # --- what connections wait for ---------------------------------------------------
+
+    def _look_up(self, event: object) -> None:
+        match event:
+            case provider.Hit():
+                if self._asking is not None:
+                    self._note(self._asking, event)
+            case provider.Fetched() | provider.FetchFailed() | provider.Decoded():
+                self._note_file(event.key, event)
+            case SmbStep(purpose="data"):
+                self._note_store(event)
+            case _:
+                self._note_other(event)
+
+    def _note_file(self, key: str, event: object) -> None:
+        if self._waiting:
+            pattern = pattern_of(key)
+            for opened in self._waiting_for.get(pattern or "", {}).values():
+                opened.note(event)
+
+    def _note_store(self, event: SmbStep) -> None:
+        """Note a step of one file for those that wait for it, of a connection for all."""
+        path = getattr(event.step, "path", None)
+        if path is not None:
+            self._note_file(_key(path), event)
+            return
+        for opened in self._waiting.values():
+            opened.note(event)
+
+    def _note_other(self, event: object) -> None:
+        name = getattr(event, "name", None)
+        told = False
+        for opened in self._waiting_for.get(name or "", {}).values():
+            opened.note(event)
+            told = True
+        line = None if told else line_of(event)
+        if line is not None and (self._pattern is None or (name and self._wants(name))):
+            self._tell(TracedLine(time.time(), line))
+
+    def _wants(self, name: str) -> bool:
+        return self._pattern in (None, name, "*." + name.partition(".")[2])
+
+
+def _patterns(name: HostName) -> tuple[str, ...]:
+    """What the files that may answer ``name`` stand for."""
+    return (name,) if name.parent is None else (name, f"*.{name.parent}")
+
+
+def _key(path: str) -> str:
+    """Return the last part of a path on a share."""
+    return path.rpartition("\\")[2]
