@@ -36,6 +36,7 @@ from centcert.errors import (
 )
 from centcert.pem import BEGIN, read_pem
 from centcert.pkcs12 import read_pkcs12
+from centcert.rsa_proof import is_sound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -145,8 +146,8 @@ class Credential:
     ) -> Self:
         """Make a credential of what ``to_parts`` returned.
 
-        Nothing is checked again: validating an RSA key costs 40 ms, and ``decode`` has
-        done it. A ``load_issuer`` that remembers lets credentials share their issuers.
+        Nothing is checked again: ``decode`` has done it. A ``load_issuer`` that remembers
+        lets credentials share their issuers.
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # serial numbers of private CAs
@@ -177,9 +178,9 @@ def decode(data: bytes, *, key: str, passwords: Sequence[bytes]) -> Credential:
     An expired certificate decodes. So does a self-signed one that is also a CA, as
     ``openssl req -x509`` makes it.
 
-    Takes 1 ms for an EC key and 50 ms for RSA without releasing the GIL, and as long
-    as a hostile file wants (its key derivation): elsewhere than in a command or a test,
-    use ``provider.decoder``.
+    Takes 1 to 3 ms without releasing the GIL, 50 ms for an RSA key in an unusual file
+    (see ``pkcs12_rsa``), and as long as a hostile one wants (its key derivation): elsewhere
+    than in a command or a test, use ``provider.decoder``.
 
     Args:
         data: the file, at most ``MAX_BLOB_BYTES``.
@@ -207,6 +208,8 @@ def _parts(data: bytes, key: str, passwords: Sequence[bytes]) -> Parts:
     if found_key is None:
         raise KeyMissing(key, "it holds no private key: export it together with its private key")
     private_key = _supported(found_key, key)
+    if isinstance(private_key, rsa.RSAPrivateKey) and not is_sound(private_key):
+        raise BlobDamaged(key, "its private key is damaged and signs nothing: export it again")
     leaf = _leaf(certificates, private_key, key)
     try:
         _check_usage(leaf, key)

@@ -86,7 +86,7 @@ def _private_key(block: bytes, key: str, passwords: Sequence[bytes] | None) -> P
         )
     for password in (None,) if passwords is None else filter(None, passwords):  # none is empty
         try:
-            return load_pem_private_key(block, password)
+            return load_pem_private_key(block, password, unsafe_skip_rsa_key_validation=True)
         except UnsupportedAlgorithm as error:
             raise UnsupportedEncryption(
                 key,

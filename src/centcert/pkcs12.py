@@ -16,7 +16,20 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.modes import CBC
 from cryptography.hazmat.primitives.serialization import pkcs12
 
+from centcert.der import (
+    HIGH_BIT,
+    INTEGER,
+    OCTETS,
+    OID,
+    SEQUENCE,
+    TAGGED,
+    Ber,
+    NotDer,
+    dotted,
+    fields,
+)
 from centcert.errors import BadBlob, BlobDamaged, UnsupportedEncryption, WrongPassword
+from centcert.pkcs12_rsa import open_rsa
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,6 +54,8 @@ def read_pkcs12(data: bytes, *, key: str, passwords: Sequence[bytes]) -> Content
         UnsupportedEncryption: protected by an algorithm that the library cannot read.
     """
     for password in (*filter(_is_text, passwords), None):
+        if opened := open_rsa(data, password):
+            return opened
         try:
             loaded = pkcs12.load_pkcs12(data, password)
         except (ValueError, UnsupportedAlgorithm):
@@ -74,7 +89,7 @@ def _is_text(password: bytes) -> bool:
 def _why_closed(data: bytes, key: str, passwords: int) -> BadBlob:
     try:
         algorithms = _algorithms_seen(data)
-    except (_NotDer, ValueError, IndexError):
+    except (NotDer, ValueError, IndexError):
         return BlobDamaged(
             key, "it is not a whole PKCS #12 file: if no writer is at work, export it again"
         )
@@ -148,100 +163,52 @@ _ENCRYPTED_DATA: Final = "1.2.840.113549.1.7.6"
 _DATA: Final = "1.2.840.113549.1.7.1"
 _SHROUDED_KEY_BAG: Final = "1.2.840.113549.1.12.10.1.2"
 
-_INTEGER, _OCTETS, _OID, _SEQUENCE, _TAGGED = b"\x02", b"\x04", b"\x06", b"\x30", b"\xa0"
-
-_HIGH_BIT: Final = 0x80
-"""In a length: the next bytes hold it, or none says it (X.690 §8.1.3). In an arc: it goes on."""
-
-
-class _NotDer(Exception):
-    """The bytes are cut off, or not what stands at this place of a PFX."""
-
-
-class _Ber(Exception):
-    """Right in BER, and too loose for this look."""
-
 
 def _algorithms_seen(pfx: bytes) -> list[str]:
     """Return what ``_algorithms`` yields; of a whole file in BER, nothing."""
     try:
         return list(_algorithms(pfx))
-    except _Ber:
-        if pfx[1] == _HIGH_BIT and not pfx.endswith(b"\0\0"):  # X.690 §8.1.5: its end is missing
-            raise _NotDer from None
+    except Ber:
+        if pfx[1] == HIGH_BIT and not pfx.endswith(b"\0\0"):  # X.690 §8.1.5: its end is missing
+            raise NotDer from None
         return []
 
 
 def _algorithms(pfx: bytes) -> Iterator[str]:
     """Yield the object identifiers of what protects the file, as far as one sees it."""
-    (body,) = _fields(pfx, _SEQUENCE)
-    _version, auth_safe, *mac = _fields(body, _INTEGER, _SEQUENCE)
-    for info in _sequence_of(_fields(auth_safe, _OID, _TAGGED)[1]):
-        kind, content = _fields(info, _OID, _TAGGED)
-        if _dotted(kind) == _ENCRYPTED_DATA:
-            (encrypted_data,) = _fields(content, _SEQUENCE)
-            encrypted_content = _fields(encrypted_data, _INTEGER, _SEQUENCE)[1]
-            yield from _scheme(_fields(encrypted_content, _OID, _SEQUENCE)[1])
-        elif _dotted(kind) == _DATA:
+    (body,) = fields(pfx, SEQUENCE)
+    _version, auth_safe, *mac = fields(body, INTEGER, SEQUENCE)
+    for info in _sequence_of(fields(auth_safe, OID, TAGGED)[1]):
+        kind, content = fields(info, OID, TAGGED)
+        if dotted(kind) == _ENCRYPTED_DATA:
+            (encrypted_data,) = fields(content, SEQUENCE)
+            encrypted_content = fields(encrypted_data, INTEGER, SEQUENCE)[1]
+            yield from _scheme(fields(encrypted_content, OID, SEQUENCE)[1])
+        elif dotted(kind) == _DATA:
             for bag in _sequence_of(content):
-                bag_kind, value = _fields(bag, _OID, _TAGGED)[:2]
-                if _dotted(bag_kind) == _SHROUDED_KEY_BAG:
-                    (shrouded,) = _fields(value, _SEQUENCE)
-                    yield from _scheme(_fields(shrouded, _SEQUENCE, _OCTETS)[0])
+                bag_kind, value = fields(bag, OID, TAGGED)[:2]
+                if dotted(bag_kind) == _SHROUDED_KEY_BAG:
+                    (shrouded,) = fields(value, SEQUENCE)
+                    yield from _scheme(fields(shrouded, SEQUENCE, OCTETS)[0])
         else:
-            yield _dotted(kind)
+            yield dotted(kind)
     if mac:
-        digest_info = _fields(mac[0], _SEQUENCE, _OCTETS)[0]
-        yield from _scheme(_fields(digest_info, _SEQUENCE, _OCTETS)[0])
+        digest_info = fields(mac[0], SEQUENCE, OCTETS)[0]
+        yield from _scheme(fields(digest_info, SEQUENCE, OCTETS)[0])
 
 
 def _sequence_of(content: bytes) -> list[bytes]:
     """Open an OCTET STRING that holds a SEQUENCE OF SEQUENCE (RFC 7292 §4.1, §4.2)."""
-    (octets,) = _fields(content, _OCTETS)
-    (elements,) = _fields(octets, _SEQUENCE)
-    return _fields(elements)
+    (octets,) = fields(content, OCTETS)
+    (elements,) = fields(octets, SEQUENCE)
+    return fields(elements)
 
 
 def _scheme(identifier: bytes) -> Iterator[str]:
     """Yield an AlgorithmIdentifier; for PBES2 its two parts instead (RFC 8018 §A.4)."""
-    oid, *parameters = _fields(identifier, _OID)
-    if _dotted(oid) != _PBES2:
-        yield _dotted(oid)
+    oid, *parameters = fields(identifier, OID)
+    if dotted(oid) != _PBES2:
+        yield dotted(oid)
         return
-    for part in _fields(parameters[0], _SEQUENCE, _SEQUENCE):
-        yield _dotted(_fields(part, _OID)[0])
-
-
-def _fields(body: bytes, *tags: bytes) -> list[bytes]:
-    """Split ``body`` into the contents of its elements, the first of which have ``tags``.
-
-    They may be fewer: whoever unpacks them finds out.
-    """
-    found: list[bytes] = []
-    at = 0
-    while at < len(body):
-        tag, start = body[at : at + 1], at + 2
-        if tag == b"\0" or (len(found) < len(tags) and tag not in (tags[len(found)], b"\x24")):
-            raise _NotDer
-        length = body[at + 1]
-        if tag == b"\x24" or length == _HIGH_BIT:  # an OCTET STRING in pieces; a length left open
-            raise _Ber
-        if length > _HIGH_BIT:
-            start += length - _HIGH_BIT
-            length = int.from_bytes(body[at + 2 : start])
-        at = start + length
-        if at > len(body):
-            raise _NotDer
-        found.append(body[start:at])
-    return found
-
-
-def _dotted(oid: bytes) -> str:
-    """Spell an OBJECT IDENTIFIER's contents (X.690 §8.19)."""
-    arcs, arc = [min(oid[0] // 40, 2), oid[0] - 40 * min(oid[0] // 40, 2)], 0
-    for byte in oid[1:40]:
-        arc = arc << 7 | byte & 0x7F
-        if byte < _HIGH_BIT:
-            arcs.append(arc)
-            arc = 0
-    return ".".join(map(str, arcs))
+    for part in fields(parameters[0], SEQUENCE, SEQUENCE):
+        yield dotted(fields(part, OID)[0])

@@ -8,10 +8,17 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    pkcs12,
+)
 
 from centcert.credential import Credential, decode
 from centcert.errors import BlobDamaged, WrongPassword
+from centcert.pkcs12_rsa import open_rsa
 from centcert.testing import Authority
 
 if TYPE_CHECKING:
@@ -61,6 +68,20 @@ def read(data: bytes, *passwords: str) -> Credential:
     return decode(data, key="www.contoso.example.pfx", passwords=encoded)
 
 
+def assert_opened_alike(data: bytes, password: str, *, short: bool) -> None:
+    """See that the short way to an RSA key finds what the library finds, or leaves it to it."""
+    encoded = password.encode() or None
+    opened, loaded = open_rsa(data, encoded), pkcs12.load_pkcs12(data, encoded)
+    assert (opened is not None) is short
+    if opened is not None:
+        private_key, certificates = opened
+        assert isinstance(loaded.key, rsa.RSAPrivateKey)
+        assert private_key.private_numbers() == loaded.key.private_numbers()
+        entries = [*([loaded.cert] if loaded.cert else []), *loaded.additional_certs]
+        assert {one.certificate for one in entries} == set(certificates)
+        assert len(entries) == len(certificates)
+
+
 def assert_whole(credential: Credential, issued: Issued) -> None:
     assert credential.certificate == issued.certificate
     assert credential.issuers == issued.chain
@@ -93,10 +114,18 @@ CHOICES = {
 }
 
 
-@pytest.mark.parametrize("choice", CHOICES.values(), ids=CHOICES)
-def test_what_openssl_pkcs12_writes(choice: str, material: Path, issued: Issued) -> None:
-    run(f"{EXPORT} -out made.pfx {choice}", "-passout", f"pass:{PASSWORD}", folder=material)
+LEFT_TO_THE_LIBRARY = {
+    *("MD5", "SHA3-256", "no MAC"),
+    *("two-key 3DES", "RC2-128", "RC4-40", "Camellia", "ARIA"),
+}
+
+
+@pytest.mark.parametrize("maker", CHOICES)
+def test_what_openssl_pkcs12_writes(maker: str, material: Path, issued: Issued) -> None:
+    command = f"{EXPORT} -out made.pfx {CHOICES[maker]}"
+    run(command, "-passout", f"pass:{PASSWORD}", folder=material)
     data = (material / "made.pfx").read_bytes()
+    assert_opened_alike(data, PASSWORD, short=maker not in LEFT_TO_THE_LIBRARY)
     assert_whole(read(data, "an older one", PASSWORD), issued)
     with pytest.raises(WrongPassword):
         read(data, "wrong")
@@ -107,14 +136,18 @@ def test_what_openssl_pkcs12_writes(choice: str, material: Path, issued: Issued)
 def test_a_password_outside_ascii(material: Path, issued: Issued) -> None:
     password = "Grüße €"
     run(f"{EXPORT} -out u.pfx", "-passout", f"pass:{password}", folder=material)
-    assert_whole(read((material / "u.pfx").read_bytes(), password), issued)
+    data = (material / "u.pfx").read_bytes()
+    assert_opened_alike(data, password, short=True)
+    assert_whole(read(data, password), issued)
 
 
 @pytest.mark.parametrize("choice", ["", "-legacy", "-nomac"])
 def test_an_empty_password(choice: str, material: Path, issued: Issued) -> None:
     run(f"{EXPORT} -out e.pfx -passout pass: {choice}", folder=material)
-    assert_whole(read((material / "e.pfx").read_bytes()), issued)
-    assert_whole(read((material / "e.pfx").read_bytes(), PASSWORD), issued)
+    data = (material / "e.pfx").read_bytes()
+    assert_opened_alike(data, "", short=not choice)
+    assert_whole(read(data), issued)
+    assert_whole(read(data, PASSWORD), issued)
 
 
 def test_no_password_as_windows_writes_it(issued: Issued) -> None:
@@ -122,6 +155,7 @@ def test_no_password_as_windows_writes_it(issued: Issued) -> None:
     data = issued.pfx()
     with_null = null_password_mac(data)
     assert len(with_null) == len(data)
+    assert_opened_alike(with_null, "", short=True)
     assert_whole(read(with_null), issued)
     assert_whole(read(with_null, PASSWORD), issued)
 
@@ -203,6 +237,7 @@ def test_what_keytool_writes(*, legacy: bool, material: Path, issued: Issued) ->
         folder=material,
     )
     data = (material / made).read_bytes()
+    assert_opened_alike(data, PASSWORD, short=True)
     assert_whole(read(data, "wrong", PASSWORD), issued)
     with pytest.raises(WrongPassword):
         read(data, "wrong")

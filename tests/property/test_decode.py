@@ -4,11 +4,13 @@ import warnings
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.hazmat.primitives.serialization import pkcs12
 from hypothesis import given
 from hypothesis import strategies as st
 
 from centcert.credential import Credential, decode
 from centcert.errors import BadBlob, BlobDamaged
+from centcert.pkcs12_rsa import open_rsa
 from centcert.testing import Authority
 
 if TYPE_CHECKING:
@@ -16,8 +18,10 @@ if TYPE_CHECKING:
 
 PASSWORD = b"correct horse"
 ISSUED = Authority().issue("www.contoso.example", "*.contoso.example")
+RSA = Authority().issue("www.contoso.example", key_type="rsa-2048")
 FILES = {
     "protected": ISSUED.pfx(PASSWORD),
+    "protected RSA": RSA.pfx(PASSWORD),
     "open": ISSUED.pfx(),
     "PEM": ISSUED.pem(),
 }
@@ -55,6 +59,27 @@ def test_a_flipped_byte_lets_nothing_but_findings_escape(
     at = random.draw(st.integers(0, len(data) - 1))
     flip = random.draw(st.integers(1, 255))
     outcome(data[:at] + bytes([data[at] ^ flip]) + data[at + 1 :])
+
+
+@pytest.mark.parametrize("password", [PASSWORD, None])
+@given(random=st.data())
+def test_the_short_way_to_an_rsa_key_opens_nothing_that_the_library_does_not(
+    password: bytes | None, random: st.DataObject
+) -> None:
+    data = RSA.pfx(password)
+    at = random.draw(st.integers(0, len(data) - 1))
+    flip = random.draw(st.integers(1, 255))
+    data = data[:at] + bytes([data[at] ^ flip]) + data[at + 1 :]
+    opened = open_rsa(data, password)
+    if opened is None:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded = pkcs12.load_pkcs12(data, password)
+    assert loaded.key is not None
+    assert loaded.key.public_key() == opened[0].public_key()
+    entries = [*([loaded.cert] if loaded.cert else []), *loaded.additional_certs]
+    assert {entry.certificate for entry in entries} == set(opened[1])
 
 
 @files

@@ -1,4 +1,4 @@
-"""Decode blobs in child processes: an RSA file takes 46 ms and holds the GIL meanwhile.
+"""Decode blobs in child processes: it takes 1 to 50 ms and holds the GIL meanwhile.
 
 It decides how many may wait, how long one may take, and what becomes of a child that a
 file has brought down. What is right or wrong with a file, ``credential`` decides.

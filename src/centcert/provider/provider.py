@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from centcert.stores.base import Store
 
 MAX_LOOK_UPS: Final = 1024
-"""Look-ups under way at once. Beyond it a handshake is refused at once: at the 40 ms that an RSA
-file takes to decode, the last of so many waits longer than its client does."""
+"""Look-ups under way at once. Beyond it a handshake is refused at once: at the 2 to 5 ms
+that an RSA file takes to decode, the last of so many waits as long as its client does."""
 
 REFRESHERS: Final = 8
 """Refreshes under way at once: they must never crowd out the look-ups of first visits."""
