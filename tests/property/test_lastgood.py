@@ -147,7 +147,7 @@ class Machine(RuleBasedStateMachine):
         self.failing = False
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(copies_module, "MAX_NAMES_A_SHEET", 3)
-        self.patch.setattr("centcert.provider.lastgood.MAX_NAMES_A_SHEET", 3)
+        self.patch.setattr("centcert.provider.sheets.MAX_NAMES_A_SHEET", 3)
         self.patch.setattr(Copies, "_write", self.write(Copies._write))
         self.patch.setattr(LastGood, "_write_behind", idle)
         self.open()
@@ -220,7 +220,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def the_books_are_right(self) -> None:
-        catalogue = self.copies._catalogue
+        catalogue = self.copies._sheets.catalogue
         assert catalogue.size == sum(held.size for held in catalogue.sheets.values())
         assert set(catalogue.used) == set(catalogue.home)
         listed = Counter(name for f in catalogue.sheets for name in catalogue.names_of(f))

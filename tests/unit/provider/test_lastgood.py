@@ -20,9 +20,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from centcert.credential import Credential, decode
 from centcert.errors import SettingsError
 from centcert.names import HostName
-from centcert.provider import lastgood
+from centcert.provider import lastgood, sheets
 from centcert.provider.copies import MAX_NAMES_A_SHEET, Copies, Held, Sheet
 from centcert.provider.lastgood import Fault, LastGood
+from centcert.provider.sheets import Sheets
 from centcert.testing import Authority, ManualClock
 
 if TYPE_CHECKING:
@@ -86,10 +87,10 @@ async def served(copies: LastGood, name: HostName) -> bytes | None:
 def refuse_index(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let starts open every sheet, as after a crash."""
 
-    async def write_no_index(_self: LastGood) -> None:
+    async def write_no_index(_self: Sheets) -> None:
         pass
 
-    monkeypatch.setattr(LastGood, "_write_index", write_no_index)
+    monkeypatch.setattr(Sheets, "write_index", write_no_index)
 
 
 @pytest.fixture(params=["with an index", "without"])
@@ -449,7 +450,7 @@ async def test_damage_at_a_start_is_told_and_removed(
         copies.keep(A, "v1", ONE)
         copies.keep(B, "v1", WILDCARD)
         await copies.flush()
-        file_name = copies._catalogue.home[A]
+        file_name = copies._sheets.catalogue.home[A]
     harm(rig.folder / file_name, damage)
     async with rig.open() as copies:
         assert not copies.has(A)
@@ -529,7 +530,7 @@ async def test_an_old_index_is_believed_in_nothing_that_changed(rig: Rig):
 
 async def test_the_index_spares_opening_the_sheets(rig: Rig, monkeypatch: pytest.MonkeyPatch):
     names = [HostName.parse(f"host-{number}.example") for number in range(50)]
-    monkeypatch.setattr(lastgood, "PIECE_NAMES", 10)
+    monkeypatch.setattr(sheets, "PIECE_NAMES", 10)
     async with rig.open() as copies:
         for name in names:
             copies.keep(name, "v1", credential_of(name))
@@ -646,6 +647,69 @@ async def test_what_waits_for_the_disk_is_bounded(rig: Rig, monkeypatch: pytest.
         assert rig.codes() == ["copies-dropped", "-copies-dropped"]
 
 
+def never(*_: object) -> object:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+async def test_a_withdrawal_is_never_dropped(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    """Guards: behind a disk that failed, later copies pushed it out and the name came back."""
+    monkeypatch.setattr(lastgood, "MAX_PENDING", 2)
+    names = [HostName.parse(f"host-{number}.example") for number in range(5)]
+    async with rig.open() as copies:
+        for name in (A, B):
+            copies.keep(name, "v1", WILDCARD)
+        await copies.flush()
+        with monkeypatch.context() as patch:
+            patch.setattr(Copies, "write", never)
+            for name in (A, B):
+                copies.forget(name)
+            copies.keep(B, "v2", OTHER_WILDCARD)  # and its name is kept anew, and dropped
+            for name in names:
+                copies.keep(name, "v1", WILDCARD)
+            await copies.flush()
+            assert [copies.has(name) for name in (A, B)] == [False, False]
+            assert [copies.has(name) for name in names] == [False] * 3 + [True] * 2
+        await copies.flush()
+        assert "-copies-dropped" in rig.codes()
+    async with rig.open() as copies:
+        assert [copies.has(name) for name in (A, B)] == [False, False]
+
+
+async def test_what_was_never_on_the_disk_leaves_no_withdrawal_behind(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    """A dead disk must not let strangers' names under a wildcard pile up."""
+    async with rig.open() as copies:
+        monkeypatch.setattr(Copies, "write", never)
+        for number in range(100):
+            name = HostName.parse(f"host-{number}.example")
+            copies.keep(name, "v1", WILDCARD)
+            copies.forget(name)
+        assert not copies._pending.withdrawn
+
+
+async def test_too_many_names_are_no_reason_to_remove_strangers(rig: Rig):
+    """Guards: all copies of the other store went, and the names were still too many."""
+    async with rig.open(url="smb://files/old") as copies:
+        copies.keep(A, "v1", ONE)
+    async with rig.open(max_names=1) as copies:
+        for name in (B, C):
+            copies.keep(name, "v1", WILDCARD)
+            await copies.flush()
+        assert [copies.has(name) for name in (B, C)] == [False, True]
+    async with rig.open(url="smb://files/old") as copies:
+        assert await served(copies, A) == ONE.fingerprint
+
+
+async def test_strangers_that_made_room_are_told_of_no_more(rig: Rig):
+    async with rig.open(url="smb://files/old") as copies:
+        copies.keep(A, "v1", ONE)
+    async with rig.open(max_bytes=4096) as copies:
+        copies.keep(C, "v1", WILDCARD)
+        await copies.flush()
+    assert rig.codes() == ["copies-foreign", "-copies-foreign"]
+
+
 # --- a disk that fails --------------------------------------------------------------
 
 CALLS = ("open", "write", "fsync", "fstat", "rename")
@@ -657,6 +721,7 @@ async def test_a_failure_at_any_call_leaves_the_old_or_the_new(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ):
     refuse_index(monkeypatch)
+    monkeypatch.setattr(sheets, "ELSEWHERE_S", 0)
     async with rig.open() as copies:
         copies.keep(A, "v1", ONE)
         copies.keep(B, "v1", WILDCARD)
@@ -850,11 +915,11 @@ async def test_a_name_lost_while_its_sheet_is_written_does_not_come_back(
     async with rig.open() as copies:
         copies.keep(A, "v1", WILDCARD)
         await copies.flush()
-        file_name = copies._catalogue.home[A]
+        file_name = copies._sheets.catalogue.home[A]
 
         def write_and_lose(it: Copies, file: str, sheet: Sheet) -> Held:
             if not rig.faults:
-                loop.call_soon_threadsafe(copies._lose, file_name)
+                loop.call_soon_threadsafe(copies._sheets.lose, file_name)
             return write(it, file, sheet)
 
         loop = asyncio.get_running_loop()
@@ -872,7 +937,8 @@ async def test_a_name_lost_while_its_sheet_is_written_does_not_come_back(
 # --- several processes --------------------------------------------------------------
 
 
-async def test_one_process_writes_and_another_takes_over(rig: Rig):
+async def test_one_process_writes_and_another_takes_over(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sheets, "ELSEWHERE_S", 0)
     first, second = rig.open(), rig.open()
     await first.__aenter__()
     first.keep(A, "v1", ONE)
@@ -890,6 +956,38 @@ async def test_one_process_writes_and_another_takes_over(rig: Rig):
         assert [second.has(name) for name in (A, B, C)] == [True, True, True]
     async with rig.open() as copies:
         assert [copies.has(name) for name in (A, B, C)] == [True, True, True]
+
+
+async def test_a_node_that_changes_its_store_is_no_other_process(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    """Guards: for ten seconds after it, a finding told of another process."""
+    monkeypatch.setattr(lastgood, "RETRY_S", 0.01)
+    first = rig.open()
+    await first.__aenter__()
+    first.keep(A, "v1", ONE)
+    async with rig.open() as second:
+        second.keep(B, "v1", WILDCARD)
+        await second.flush()
+        await first.__aexit__(None, None, None)
+        async with asyncio.timeout(20):
+            while not second._sheets.writing or second._behind:
+                await asyncio.sleep(0.001)
+        assert len(rig.sheets()) == 2, "it takes over without being asked to"
+        assert [second.has(name) for name in (A, B)] == [True, True]
+    assert rig.faults == []
+
+
+async def test_another_process_is_told_of_when_it_does_not_end(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(lastgood, "RETRY_S", 0.01)
+    monkeypatch.setattr(sheets, "ELSEWHERE_S", 0.03)
+    async with rig.open(), rig.open():
+        async with asyncio.timeout(20):
+            while not rig.faults:
+                await asyncio.sleep(0.001)
+    assert rig.codes() == ["copies-elsewhere"], "told though nothing is to be written"
 
 
 KEEPER = """
