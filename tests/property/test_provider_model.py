@@ -266,10 +266,19 @@ class Machine(RuleBasedStateMachine):
                 self.outcome(HostName(name))
                 self.settle()
                 self.look_up(name)
+            self.visit_stale()
             for name in tuple(self.in_memory):
                 self.refresh(name)
         for name, task in waited.items():
             self.check_waited(name, task)
+
+    def visit_stale(self) -> None:
+        """What time alone has changed, only a visit brings to light."""
+        now = self.clock.monotonic()
+        for name, entry in dict(self.provider._cache.entries()).items():
+            if entry.fresh_until <= now:
+                self.outcome(name)
+        self.settle()
 
     def check_waited(self, name: str, task: asyncio.Task[Credential]) -> None:
         error = task.exception()
@@ -537,7 +546,6 @@ class Machine(RuleBasedStateMachine):
         self.runner.run(release())
         self.after_change()
 
-    @precondition(lambda self: not self.provider._look_ups)  # none takes that long
     @rule(seconds=st.sampled_from([301, 1_100, 20 * DAY_S]))
     def let_time_pass(self, seconds: float) -> None:
         self.absent.clear()  # remembered for ten seconds

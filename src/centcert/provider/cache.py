@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Entry:
             the store has not been asked, the credential is a copy of what it once held.
         fresh_until: from then on the entry is stale: still served, refreshed behind.
         used: whether it was asked for since that was last noted.
+        until: as in ``LookUp``.
     """
 
     key: str
@@ -58,6 +60,7 @@ class Entry:
     examined: tuple[tuple[str, str | None], ...]
     fresh_until: float
     used: bool = False
+    until: float = inf
 
     def is_borne_out(self, listing: Mapping[str, str]) -> bool:
         """Say whether a look-up would find the same, by a listing of versions by key."""

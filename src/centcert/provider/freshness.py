@@ -126,6 +126,9 @@ class Freshness:
             if entry.is_borne_out(listing):
                 self._confirm(name)
             else:
+                for key, version in entry.examined:
+                    if listing.get(key) != version:  # loads under way may be older than that
+                        self._loader.detach(key)
                 self._renew(name)
             if number % SLICE == 0:
                 await asyncio.sleep(0)

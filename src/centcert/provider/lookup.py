@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from centcert.errors import BadBlob, UnknownName, WrongName
@@ -47,11 +48,14 @@ class LookUp:
         answer: the file that answers the name; ``None``: no usable one.
         examined: every key that was looked at with its version (``None``: absent).
         rejected: the files passed over, best first.
+        until: as long as the files stay the same, so does the answer, until then (seconds
+            since the epoch): a certificate begins or ceases to be within its dates.
     """
 
     answer: Loaded | None
     examined: tuple[tuple[str, str | None], ...]
     rejected: tuple[Rejected, ...]
+    until: float
 
     def refusal(self, name: HostName) -> BadBlob | UnknownName:
         """Say why there is no answer: a bad file if there is one, else absence."""
@@ -73,6 +77,7 @@ async def look_up(name: HostName, load: Load, now: float) -> LookUp:
     examined: list[tuple[str, str | None]] = []
     rejected: list[Rejected] = []
     outside_dates: Loaded | None = None
+    until = inf
     for candidate in candidates(name):
         loaded = await load(candidate.key)
         examined.append((candidate.key, None if loaded is None else loaded.version))
@@ -82,9 +87,12 @@ async def look_up(name: HostName, load: Load, now: float) -> LookUp:
             rejected.append(loaded)
         elif loaded is not None:
             if loaded.credential.within_dates(now):
-                return LookUp(loaded, tuple(examined), tuple(rejected))
+                until = min(until, loaded.credential.not_after)
+                return LookUp(loaded, tuple(examined), tuple(rejected), until)
+            if now < loaded.credential.not_before:
+                until = min(until, loaded.credential.not_before)
             outside_dates = outside_dates or loaded
-    return LookUp(outside_dates, tuple(examined), tuple(rejected))
+    return LookUp(outside_dates, tuple(examined), tuple(rejected), until)
 
 
 def _wrong_name(loaded: Loaded, name: HostName) -> WrongName:

@@ -301,8 +301,7 @@ class Provider:
         began = self._clock.monotonic()
         try:
             found = await look_up(name, self._loader.load, self._clock.wall())
-            served = self._cache.peek(name) is not None or self.has_copy(name)
-            if served and found.answer is None and not found.rejected:
+            if self._is_missing(name, found):
                 found = await self._confirm_absence(name, found)
         except CentcertError as error:
             held = self._cache.peek(name)
@@ -324,11 +323,18 @@ class Provider:
             self.tell(Refreshed(name, found.answer.key, changed))
         return found.answer.credential
 
+    def _is_missing(self, name: HostName, found: LookUp) -> bool:
+        """Say whether the file that has answered ``name`` so far is not there any more."""
+        held = self._cache.peek(name)
+        if held is not None:
+            return (held.key, None) in found.examined
+        return found.answer is None and not found.rejected and self.has_copy(name)
+
     async def _confirm_absence(self, name: HostName, found: LookUp) -> LookUp:
         for pause_s in CONFIRM_ABSENCE_AFTER_S:
             await asyncio.sleep(pause_s)
             found = await look_up(name, self._loader.load_unlisted, self._clock.wall())
-            if found.answer is not None or found.rejected:
+            if not self._is_missing(name, found):
                 break
         return found
 
@@ -349,10 +355,11 @@ class Provider:
         return self._refused(name, found.refusal(name))
 
     def _remember(self, name: HostName, answer: Loaded, found: LookUp) -> None:
-        fresh_until = self._fresh_until(answer.credential)
+        fresh_until = self._fresh_until(found.until)
         held = self._cache.peek(name)
         used = held is not None and held.used  # a refresh is no use, nor is a prefetch
-        entry = Entry(answer.key, answer.credential, found.examined, fresh_until, used)
+        examined, until = found.examined, found.until
+        entry = Entry(answer.key, answer.credential, examined, fresh_until, used, until)
         self._cache.remember(name, entry)
         self._findings.clear("wrong-name", answer.key)
         self._check_dates(name, answer.credential)
@@ -365,11 +372,9 @@ class Provider:
         self.tell(Kept(name, error))
         return held.credential
 
-    def _fresh_until(self, credential: Credential) -> float:
-        """An expiry ends freshness too: another candidate may be within its dates by then."""
-        lifetime_s = credential.not_after - self._clock.wall()
-        fresh_s = min(self._refresh_s, lifetime_s) if lifetime_s > 0 else self._refresh_s
-        return self._clock.monotonic() + fresh_s
+    def _fresh_until(self, until: float) -> float:
+        """A date ends freshness too, and may have done so while the name was looked up."""
+        return self._clock.monotonic() + min(self._refresh_s, until - self._clock.wall())
 
     # --- refresh ---------------------------------------------------------------
 
@@ -384,11 +389,7 @@ class Provider:
         if any(self._findings.has("file-denied", key) for key, _ in entry.examined):
             self._renew(name)  # a listing does not tell whether it may be read again
             return
-        if entry.fresh_until > self._clock.monotonic() or entry.credential.within_dates(
-            self._clock.wall()
-        ):
-            entry.fresh_until = self._fresh_until(entry.credential)
-        # Else it has expired since: what was passed over for it may be the better one now.
+        entry.fresh_until = self._fresh_until(entry.until)
         self._check_dates(name, entry.credential)
 
     def _renew(self, name: HostName) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,7 @@ from centcert.names import HostName
 from centcert.provider import Provider
 from centcert.provider.events import Refreshed, WatchFailed, Watching
 from centcert.stores import Change, MemoryStore
-from tests.unit.provider.conftest import Rig, pem
+from tests.unit.provider.conftest import AUTHORITY, Rig, pem
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -97,6 +98,90 @@ async def test_a_listing_does_not_make_an_expired_certificate_fresh(rig: Rig):
         provider.known(WWW)
         await rig.until(Refreshed)
         assert provider.source(WWW) == WILD
+
+
+class Deaf(Slow):
+    """As ``Slow``, and it tells of no change: only listings do."""
+
+    async def watch(self) -> AsyncGenerator[Change, None]:
+        await asyncio.Event().wait()
+        yield Change(None)
+
+
+async def test_a_file_that_a_rename_hides_for_an_instant_is_not_replaced_by_the_wildcard():
+    """Guards: with listings alone a name changed its certificate until the next of them."""
+    rig = Rig(files=Deaf(WILD))
+    data = pem(WWW)
+    rig.files.put(KEY, data)
+    rig.files.put(WILD, pem("*.contoso.example"))
+    async with rig.provider(refresh_s=0.05) as provider:
+        await provider.credential(WWW)
+        rig.files.remove(KEY)
+        await rig.store.until_fetched(1, WILD)  # the wildcard would answer
+        rig.files.put(KEY, data)
+        await rig.until(Refreshed)
+        refreshed = [event.key for event in rig.events if isinstance(event, Refreshed)]
+        assert set(refreshed) == {KEY}
+        rig.files.remove(KEY)
+        await rig.until_true(lambda: provider.source(WWW) == WILD)
+
+
+async def test_a_listing_is_not_satisfied_by_a_read_that_began_before_it():
+    """Guards: a renewal joined a read of the version before, and was fresh with it."""
+    files = Deaf(WILD)
+    rig = Rig(files=files)
+    files.put(WILD, pem("*.contoso.example"))
+    async with rig.provider(refresh_s=0.05) as provider:
+        old = await provider.credential(MAIL)
+        files.read.clear()
+        files.open.clear()
+        visitor = asyncio.ensure_future(provider.credential(WWW))
+        await files.read.wait()
+        reads = rig.store.fetched[WILD]
+        files.put(WILD, pem("*.contoso.example"))
+        await rig.store.until_fetched(reads + 1, WILD)  # for MAIL, and no other joins it
+        files.open.set()
+        await visitor
+        await rig.until(Refreshed)
+        assert (await provider.credential(MAIL)).fingerprint != old.fingerprint
+
+
+async def test_a_certificate_that_expires_while_it_is_looked_up_is_not_fresh():
+    """Guards: it was served for another ``refresh``, though another file was the better one."""
+    files = Slow(KEY)
+    rig = Rig(files=files)
+    files.put(KEY, pem(WWW, days=100 / 86_400))
+    files.put(WILD, pem("*.contoso.example"))
+    files.open.clear()
+    async with rig.provider() as provider:
+        visitor = asyncio.ensure_future(provider.credential(WWW))
+        await files.read.wait()
+        rig.clock.advance(101)
+        files.open.set()
+        assert (await visitor).key == KEY
+        provider.known(WWW)
+        await rig.until(Refreshed)
+        assert provider.source(WWW) == WILD
+
+
+@pytest.mark.usefixtures("_quick")
+async def test_a_certificate_becomes_valid_in_memory(rig: Rig):
+    """Guards: a listing that bore the wildcard out made it fresh again and again."""
+    now = datetime.now(UTC)
+    own = AUTHORITY.issue(WWW, not_before=now + timedelta(hours=1))
+    rig.files.put(KEY, own.pem())
+    rig.files.put(WILD, pem("*.contoso.example"))
+    async with rig.provider() as provider:
+        assert (await provider.credential(WWW)).key == WILD
+        await listed(provider)
+        rig.clock.advance(2 * 3600)
+        rig.store.fail()
+        await rig.until(WatchFailed)
+        rig.store.heal()
+        await listed(provider)
+        provider.known(WWW)
+        await rig.until(Refreshed)
+        assert provider.source(WWW) == KEY
 
 
 class Mute(MemoryStore):

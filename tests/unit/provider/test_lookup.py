@@ -1,6 +1,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from math import inf
 
 import pytest
 
@@ -48,6 +49,16 @@ async def test_the_wildcard_answers_when_there_is_no_own_file():
     found = await look_up(WWW, store(wild), NOW)
     assert found.answer is wild
     assert found.examined == ((OWN, None), (OWN_PEM, None), (WILD, "1"))
+
+
+async def test_it_is_told_until_when_dates_leave_the_answer_as_it_is():
+    own, wild = good(OWN, WWW), good(WILD, "*.contoso.example")
+    assert (await look_up(WWW, store(own, wild), NOW)).until == own.credential.not_after
+    soon = replace(own, credential=replace(own.credential, not_before=NOW + 60))
+    assert (await look_up(WWW, store(soon, wild), NOW)).until == NOW + 60
+    over = good(OWN, WWW, expired=True)
+    assert (await look_up(WWW, store(over, wild), NOW)).until == wild.credential.not_after
+    assert (await look_up(WWW, store(over), NOW)).until == inf
 
 
 async def test_pem_is_the_second_form():
