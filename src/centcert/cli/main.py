@@ -8,6 +8,7 @@ import click
 
 from centcert import __version__
 from centcert.cli.demo import demo
+from centcert.cli.doctor import doctor
 from centcert.cli.explain import explain
 from centcert.cli.node_commands import reload, status
 from centcert.cli.serve import serve
@@ -26,6 +27,7 @@ def centcert() -> None:
 
 
 centcert.add_command(demo)
+centcert.add_command(doctor)
 centcert.add_command(explain)
 centcert.add_command(serve)
 centcert.add_command(reload)
