@@ -1,4 +1,4 @@
-"""Who listens to a node: some to its news, some to every step.
+"""Who listens to a process of a node: some to its news, some to every step; and what it counts.
 
 Steps are what each handshake goes through when all is well. They are only told, and their
 events only made, while somebody follows them; news is told always.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from centcert.counters import Counters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,12 +29,14 @@ class Audience:
 
     Attributes:
         steps: tells a step to who follows; ``None``: nobody does.
+        counters: where those that are listened to count what they do, told or not.
     """
 
     def __init__(self, *news: Listener) -> None:
         self._news = news
         self._followers: tuple[Listener, ...] = ()
         self.steps: Listener | None = None
+        self.counters = Counters()
 
     @classmethod
     def of(cls, listener: Listener | None) -> Audience:

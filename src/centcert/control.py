@@ -21,7 +21,7 @@ from centcert.counters import Counters
 from centcert.errors import CentcertError, NodeUnreachable, SettingsError
 from centcert.provider.expiry import Expiry
 from centcert.provider.health import StoreHealth
-from centcert.tracing import Traced
+from centcert.tracing import Traced, Tracing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -158,10 +158,6 @@ class Refusal(msgspec.Struct, frozen=True, tag="refusal"):
     """The request could not be carried out; ``sentence`` says why."""
 
     sentence: str
-
-
-class Tracing(msgspec.Struct, frozen=True, tag="tracing"):
-    """From now on handshakes are told."""
 
 
 Reply: TypeAlias = Reloaded | NodeStatus | Holding | SettingsRead | Refusal

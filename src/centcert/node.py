@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from centcert import __version__
+from centcert.audience import Audience
 from centcert.background import Background
 from centcert.control import (
     Finding,
@@ -19,6 +20,7 @@ from centcert.control import (
     ReloadAll,
     Reloaded,
     Status,
+    Trace,
 )
 from centcert.errors import CentcertError, SettingsError
 from centcert.frontend import FrontEnd
@@ -29,13 +31,14 @@ from centcert.provider.lastgood import LastGood
 from centcert.provider.seal import sealing_key
 from centcert.stores import open_store
 from centcert.stores.disabled import DisabledStore
+from centcert.tracing import traced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
     from centcert.admin.settings import Settings, StoreSettings
-    from centcert.control import Reply, Request
+    from centcert.control import Reply, Request, Stream
     from centcert.frontend.events import Event as FrontEndEvent
     from centcert.provider.events import Event as ProviderEvent
     from centcert.stores.base import Store
@@ -50,7 +53,7 @@ class Node:
     Args:
         settings: what to serve; see ``centcert.admin.settings``.
         listener: is told every step of store, provider and front end; what it raises goes to the
-            event loop's exception handler.
+            event loop's exception handler. An ``Audience`` of news is not told every step.
 
     Raises:
         SettingsError: on entering and on ``reload``: a listener cannot be opened, the
@@ -63,7 +66,7 @@ class Node:
         listener: Callable[[Event], None] | None = None,
     ) -> None:
         self._settings = settings
-        self._listener = None if listener is None else _contained(listener)
+        self._audience = Audience.of(listener)
         self._began = time.monotonic()
         self._stack = AsyncExitStack()
         self._source = AsyncExitStack()  # the store and its provider
@@ -75,9 +78,12 @@ class Node:
             stack.push_async_callback(self._close_source)
             self._provider = provider
             self._front_end = FrontEnd(
-                provider, tasks, limits=self._settings.limits.limits(), listener=self._listener
+                provider,
+                tasks,
+                limits=self._settings.limits.limits(),
+                listener=self._audience,
             )
-            self._applications = Applications(tasks, self._front_end.numbers, self._listener)
+            self._applications = Applications(tasks, self._front_end.numbers, self._audience)
             stack.push_async_callback(self._applications.close)
             await self._listen(self._settings, provider)
             self._stack = stack.pop_all()
@@ -101,7 +107,7 @@ class Node:
         """The host and port of every open socket, with the ports that the kernel chose."""
         return self._front_end.addresses + self._applications.addresses
 
-    async def answer(self, request: Request) -> Reply:
+    async def answer(self, request: Request) -> Reply | Stream:
         """Answer a command that came through the control socket.
 
         Raises:
@@ -112,16 +118,9 @@ class Node:
             case ReadSettings():  # for whoever has read them: `centcert serve`
                 raise CentcertError("This node was not told where its settings come from.")
             case Status():
-                names, used_bytes = provider.usage
-                return NodeStatus(
-                    version=__version__,
-                    store=provider.store_url,
-                    up_s=time.monotonic() - self._began,
-                    connections=self._connection_count,
-                    names=names,
-                    used_bytes=used_bytes,
-                    findings=_findings(provider),
-                )
+                return await self.status()
+            case Trace(pattern=pattern):
+                return traced(self._audience, pattern)
             case Look(name=text):
                 name = HostName.parse(text)
                 held, has_copy = provider.held(name), provider.has_copy(name)
@@ -164,9 +163,24 @@ class Node:
             await self._close_source()
             self._source = source
 
-    @property
-    def _connection_count(self) -> int:
-        return self._front_end.connection_count + self._applications.connection_count
+    async def status(self) -> NodeStatus:
+        """Tell how the node does."""
+        provider, expiry = self._provider, await self._provider.expiry()
+        names, used_bytes = provider.usage
+        return NodeStatus(
+            version=__version__,
+            store=provider.store_url,
+            up_s=time.monotonic() - self._began,
+            connections=self._front_end.connection_count + self._applications.connection_count,
+            names=names,
+            used_bytes=used_bytes,
+            findings=_findings(provider),
+            max_bytes=provider.max_bytes,
+            waiting=self._front_end.waiting + self._applications.waiting,
+            counters=self._audience.counters,
+            health=provider.health,
+            expiry=expiry,
+        )
 
     async def _listen(self, settings: Settings, provider: Provider) -> None:
         """Open exactly the listeners of ``settings``; if one cannot be opened, change nothing."""
@@ -193,7 +207,7 @@ class Node:
                 refresh_s=settings.store.refresh,
                 limits=settings.cache_limits(),
                 last_good=_last_good(settings, store.url, tell),
-                listener=self._listener,
+                listener=self._audience,
             )
             await stack.enter_async_context(provider)
             return stack.pop_all(), provider
@@ -240,19 +254,3 @@ def _last_good(
         listener=tell,
         max_names=settings.store.max_names,
     )
-
-
-def _contained(
-    listener: Callable[[Event], None],
-) -> Callable[[Event], None]:
-    """Keep a listener's fault from ending what it listens to."""
-
-    def listen(event: Event) -> None:
-        try:
-            listener(event)
-        except Exception as error:  # noqa: BLE001  a user's hook
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": f"The listener failed at {type(event).__name__}", "exception": error}
-            )
-
-    return listen

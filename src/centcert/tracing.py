@@ -6,7 +6,9 @@ happens to a file is a step of each handshake that waits for one of its names.
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import msgspec
@@ -19,9 +21,13 @@ from centcert.steps import Step, step_of
 from centcert.stores.events import SmbStep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable
 
+    from centcert.audience import Audience
     from centcert.names import HostName
+
+MAX_BACKLOG: Final = 1_000
+"""Told and not yet taken: some 2 MB, and a second of a busy node."""
 
 MAX_STEPS: Final = 64
 """Of one handshake: a connection to a share takes five, and its look-up two for each key."""
@@ -75,6 +81,10 @@ class LeftOut(msgspec.Struct, frozen=True, tag="left-out"):
 
 
 Traced: TypeAlias = TracedHandshake | TracedLine | LeftOut
+
+
+class Tracing(msgspec.Struct, frozen=True, tag="tracing"):
+    """From now on handshakes are told."""
 
 
 class _Open:
@@ -265,6 +275,44 @@ class Tracer:
 
     def _wants(self, name: str) -> bool:
         return self._pattern in (None, name, "*." + name.partition(".")[2])
+
+
+class _Backlog:
+    """What is told and not yet taken, bounded."""
+
+    def __init__(self) -> None:
+        self._messages: deque[Traced] = deque()
+        self._more = asyncio.Event()
+
+    def put(self, message: Traced) -> None:
+        """Add a message; where there is no room for it, count it in its place."""
+        messages = self._messages
+        if len(messages) < MAX_BACKLOG:
+            messages.append(message)
+        elif isinstance(last := messages[-1], LeftOut):
+            messages[-1] = LeftOut(last.count + 1)
+        else:
+            messages.append(LeftOut(1))
+        self._more.set()
+
+    async def take(self) -> Traced:
+        """Wait for the next message."""
+        while not self._messages:
+            self._more.clear()
+            await self._more.wait()
+        return self._messages.popleft()
+
+
+async def traced(audience: Audience, pattern: str | None) -> AsyncGenerator[Tracing | Traced, None]:
+    """Tell what ``audience`` hears, put together by a ``Tracer``, for as long as it is asked for.
+
+    Who asks slowly slows nobody: what finds no room is left out, and told to have been.
+    """
+    backlog = _Backlog()
+    with audience.following(Tracer(pattern, backlog.put)):
+        yield Tracing()
+        while True:
+            yield await backlog.take()
 
 
 def _patterns(name: HostName) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from centcert.admin.settings_file import read_settings, settings_file, site_option
+from centcert.audience import Audience
 from centcert.cli import options
 from centcert.cli.journal import Journal, say
 from centcert.cli.loop import run
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from centcert.admin.settings import Settings
-    from centcert.control import Reply, Request
+    from centcert.control import Reply, Request, Stream
 
 
 @click.command()
@@ -161,14 +162,14 @@ async def _serve(load: Callable[[], Settings], config: Path | None) -> None:
             settings = changed
             _announce(node, settings)
 
-    async def answer(request: Request) -> Reply:
+    async def answer(request: Request) -> Reply | Stream:
         if not isinstance(request, ReadSettings):
             return await node.answer(request)
         await read_again()
         file, store = _absolute(settings_file(config)), settings.store
         return SettingsRead(file, store.url, store.enabled)
 
-    async with Node(settings, journal) as node, _control(answer, settings):
+    async with Node(settings, Audience(journal)) as node, _control(answer, settings):
         _allow_open_files(settings.limits.connections)
         _announce(node, settings)
         while await signals.get() is signal.SIGHUP:
@@ -182,7 +183,7 @@ async def _serve(load: Callable[[], Settings], config: Path | None) -> None:
 
 @asynccontextmanager
 async def _control(
-    answer: Callable[[Request], Awaitable[Reply]], settings: Settings
+    answer: Callable[[Request], Awaitable[Reply | Stream]], settings: Settings
 ) -> AsyncIterator[None]:
     """Open the control socket. In its usual place it is a convenience: without it, it goes on."""
     async with AsyncExitStack() as stack:

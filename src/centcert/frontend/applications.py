@@ -78,6 +78,11 @@ class Applications:
         """How many clients are connected."""
         return sum(door.tls.connections for door in self._doors.values())
 
+    @property
+    def waiting(self) -> int:
+        """How many handshakes wait for the store."""
+        return sum(door.tls.waiting for door in self._doors.values())
+
     async def start(self, names: Sequence[str], grace_s: float) -> None:
         """Start the applications of ``names`` that do not run yet, all or none.
 

@@ -96,8 +96,8 @@ class ClientConnection(asyncio.BufferedProtocol):
             self.abort()
             return
         self._end_after(self._front_end.limits.handshake_s, self._time_out)
-        if self._front_end.listener is not None:
-            self._front_end.listener(Accepted(self._number, self.shown_client))
+        if (steps := self._front_end.audience.steps) is not None:
+            steps(Accepted(self._number, self.shown_client))
 
     @property
     def buffer(self) -> memoryview:
@@ -132,6 +132,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         """
         if self._phase is Phase.RELAY and self._tls.ended:
             return True
+        self._count_if_abandoned()
         if self._phase is not Phase.ENDING:
             self._close()
         return False
@@ -139,6 +140,7 @@ class ClientConnection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of everything."""
         del exc
+        self._count_if_abandoned()
         self._phase = Phase.LOST
         if self._task is not None:
             self._task.cancel()
@@ -165,8 +167,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         handshake, front_end = self._handshake, self._front_end
         if not handshake.read_hello(data):
             return
-        if front_end.listener is not None:
-            front_end.listener(HelloRead(self._number, handshake.name, handshake.hello_bytes))
+        if (steps := front_end.audience.steps) is not None:
+            steps(HelloRead(self._number, handshake.name, handshake.hello_bytes))
         credential = handshake.from_memory(front_end.provider)
         if credential is not None:
             self._answer(credential)
@@ -192,9 +194,9 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def _go_on(self, done: bool) -> None:  # noqa: FBT001
         sent = self._flush()
-        listener = self._front_end.listener
-        if sent and not done and listener is not None:
-            listener(ServerHelloSent(self._number, self._handshake.name, sent))
+        steps = self._front_end.audience.steps
+        if sent and not done and steps is not None:
+            steps(ServerHelloSent(self._number, self._handshake.name, sent))
         if done:
             self._seek_backend(self._tls)
 
@@ -202,13 +204,15 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._phase = Phase.CONNECTING
         self._transport.pause_reading()
         self._stop_timer()
-        if self._front_end.listener is not None:
-            self._front_end.listener(
+        version = session.version
+        self._front_end.counters.completed(version)
+        if (steps := self._front_end.audience.steps) is not None:
+            steps(
                 HandshakeDone(
                     connection=self._number,
                     name=self._handshake.name,
                     key=self._front_end.provider.source(self._handshake.name),
-                    version=session.version,
+                    version=version,
                     cipher=session.cipher,
                     group=session.group,
                     alpn=None if session.alpn is None else session.alpn.decode("latin-1"),
@@ -318,9 +322,10 @@ class ClientConnection(asyncio.BufferedProtocol):
         Without close_notify then, so that the client knows that something is missing.
         """
         self._backend = None
-        if reason is not None and self._front_end.listener is not None:
+        if reason is not None:
+            self._front_end.counters.backend_failures += 1
             backend = str(self._handshake.site.backend)
-            self._front_end.listener(
+            self._front_end.audience(
                 BackendFailed(self._number, self._handshake.name, backend, reason)
             )
         if self._phase is Phase.LOST:
@@ -341,8 +346,9 @@ class ClientConnection(asyncio.BufferedProtocol):
     def _over(self) -> None:
         """Both sides are gone."""
         self._stop_timer()
-        if self._front_end.dismiss(self) and self._front_end.listener is not None:
-            self._front_end.listener(Closed(self._number))
+        steps = self._front_end.audience.steps
+        if self._front_end.dismiss(self) and steps is not None:
+            steps(Closed(self._number))
 
     def _close(self) -> None:
         """End in order: what is on its way to the client still leaves, if it takes it."""
@@ -402,10 +408,15 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._timer.cancel()
 
     def _tell_refused(self, error: CentcertError) -> None:
-        if self._front_end.listener is not None:
-            self._front_end.listener(
-                HandshakeRefused(self._number, self.shown_client, self._handshake.asked, error)
-            )
+        self._front_end.counters.refused(error)
+        self._front_end.audience(
+            HandshakeRefused(self._number, self.shown_client, self._handshake.asked, error)
+        )
+
+    def _count_if_abandoned(self) -> None:
+        """Count the client as gone before TLS stood, if that is so."""
+        if self._phase in _UNTIL_TLS_STANDS:
+            self._front_end.counters.abandoned += 1
 
     @property
     def shown_client(self) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from typing import TYPE_CHECKING, Final
 
+from centcert.audience import Audience
 from centcert.errors import Overloaded, SettingsError
 from centcert.frontend.addresses import reason_of
 from centcert.frontend.connection import ClientConnection
@@ -80,7 +81,8 @@ class FrontEnd:
         provider: what answers names; entered by the caller, who also leaves it.
         tasks: where the tasks of connections run.
         limits: what strangers may take.
-        listener: is told each step; see ``centcert.frontend.events``.
+        listener: is told each step; see ``centcert.frontend.events``. An ``Audience`` is told
+            steps while somebody follows them.
         contexts: what TLS sessions begin on; made here unless other processes share them.
         inherited: sockets that listen already, by the address they stand for; other
             addresses are opened here. They stay the caller's to close.
@@ -98,7 +100,8 @@ class FrontEnd:
     ) -> None:
         self.provider = provider
         self.limits = limits or Limits()
-        self.listener = listener
+        self.audience = Audience.of(listener)
+        self.counters = self.audience.counters
         self.contexts = contexts or ServerContexts()
         self._inherited = inherited or {}
         self.loop = asyncio.get_running_loop()
@@ -107,7 +110,7 @@ class FrontEnd:
         self._doors: dict[TcpAddress, _Door] = {}
         self._connections: set[ClientConnection] = set()
         self.numbers = itertools.count(1)
-        self._waiting = 0
+        self.waiting = 0  # handshakes, for the store
         self._closed = False
         self._emptied = asyncio.Event()
 
@@ -182,9 +185,10 @@ class FrontEnd:
         if self._closed:
             return False
         if len(self._connections) >= self.limits.connections:
-            if self.listener is not None:
-                self.listener(Full(connection.shown_client))
+            self.counters.turned_away += 1
+            self.audience(Full(connection.shown_client))
             return False
+        self.counters.accepted += 1
         self._connections.add(connection)
         return True
 
@@ -207,16 +211,16 @@ class FrontEnd:
         Raises:
             Overloaded: they do.
         """
-        if self._waiting >= self.limits.waiting:
-            raise Overloaded(f"{self._waiting} handshakes wait for the store already.")
-        self._waiting += 1
+        if self.waiting >= self.limits.waiting:
+            raise Overloaded(f"{self.waiting} handshakes wait for the store already.")
+        self.waiting += 1
         task = self.spawn(connection, look_up)
         task.add_done_callback(self._waited)
         return task
 
     def _waited(self, task: asyncio.Task[None]) -> None:
         del task
-        self._waiting -= 1
+        self.waiting -= 1
 
     async def _contain(self, connection: ClientConnection, work: _Work) -> None:
         """Let a fault of Centcert itself end one connection, never the node.

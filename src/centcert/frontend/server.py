@@ -7,6 +7,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypedDict, Unpack, cast
 
+from centcert.audience import Audience
 from centcert.errors import CentcertError, HandshakeFailed, Overloaded
 from centcert.frontend.addresses import TcpAddress
 from centcert.frontend.events import (
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from centcert.credential import Credential
-    from centcert.frontend.events import Event, Listener
+    from centcert.frontend.events import Listener
     from centcert.names import HostName
     from centcert.provider import Provider
     from centcert.provider.answering import Answers
@@ -151,7 +152,7 @@ class TlsServer:
             protocol_factory: as for ``start_server``, like most arguments.
             provider: is asked for credentials.
             limits: what strangers may take.
-            listener: is told each step.
+            listener: is told each step, or news only; see ``FrontEnd``.
             numbers: the numbers of connections in events, if others count as well.
             contexts: what TLS sessions begin on, if others begin theirs on it as well.
         """
@@ -165,7 +166,8 @@ class TlsServer:
         self.connections = 0
         self.waiting = 0
         self._sites = _Sites(_Terms((), DEFAULT_POLICY), None)
-        self._listener = listener
+        self.audience = Audience.of(listener)
+        self.counters = self.audience.counters
 
     def offer(
         self,
@@ -189,11 +191,6 @@ class TlsServer:
             "Callable[..., asyncio.Future[asyncio.Server]]", self.loop.create_server
         )
         return await create_server(lambda: _Acceptor(self), host, port, **options)
-
-    def tell(self, event: Event) -> None:
-        """Tell the listener, if there is one."""
-        if self._listener is not None:
-            self._listener(event)
 
     def handshake(self) -> Handshake[_Terms]:
         """Begin a client's handshake."""
@@ -230,13 +227,16 @@ class _Acceptor(asyncio.BufferedProtocol):
         server = self._server
         self._client = str(TcpAddress(*peer[:2])) if isinstance(peer, tuple) else "a local socket"
         if server.connections >= server.limits.connections:
-            server.tell(Full(self._client))
+            server.counters.turned_away += 1
+            server.audience(Full(self._client))
             self._abort()
             return
         self._counted = True
         server.connections += 1
+        server.counters.accepted += 1
         self._timer = server.loop.call_later(server.limits.handshake_s, self._time_out)
-        server.tell(Accepted(self._number, self._client))
+        if (steps := server.audience.steps) is not None:
+            steps(Accepted(self._number, self._client))
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return the buffer that all connections share."""
@@ -262,6 +262,8 @@ class _Acceptor(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of everything."""
         del exc
+        if self._counted and not self._ending:
+            self._server.counters.abandoned += 1
         self._ending = True
         self._stop_timer()
         if self._task is not None:
@@ -275,7 +277,8 @@ class _Acceptor(asyncio.BufferedProtocol):
         handshake, server = self._handshake, self._server
         if not handshake.read_hello(data):
             return
-        server.tell(HelloRead(self._number, handshake.name, handshake.hello_bytes))
+        if (steps := server.audience.steps) is not None:
+            steps(HelloRead(self._number, handshake.name, handshake.hello_bytes))
         credential = handshake.from_memory(server.provider)
         if credential is not None:
             self._answer(credential)
@@ -317,24 +320,27 @@ class _Acceptor(asyncio.BufferedProtocol):
             self._raw.write(out)
         if done:
             self._hand_over()
-        elif out:
-            self._server.tell(ServerHelloSent(self._number, self._handshake.name, len(out)))
+        elif out and (steps := self._server.audience.steps) is not None:
+            steps(ServerHelloSent(self._number, self._handshake.name, len(out)))
 
     def _hand_over(self) -> None:
         assert self._credential is not None  # noqa: S101  TLS stands
         self._stop_timer()
         server, name, session = self._server, self._handshake.name, self._handshake.session
-        server.tell(
-            HandshakeDone(
-                connection=self._number,
-                name=name,
-                key=self._credential.key,
-                version=session.version,
-                cipher=session.cipher,
-                group=session.group,
-                alpn=None if session.alpn is None else session.alpn.decode("latin-1"),
+        version = session.version
+        server.counters.completed(version)
+        if (steps := server.audience.steps) is not None:
+            steps(
+                HandshakeDone(
+                    connection=self._number,
+                    name=name,
+                    key=self._credential.key,
+                    version=version,
+                    cipher=session.cipher,
+                    group=session.group,
+                    alpn=None if session.alpn is None else session.alpn.decode("latin-1"),
+                )
             )
-        )
         transport = TlsTransport(
             self._raw,
             TlsObject(server.contexts, session, self._credential, name),
@@ -371,11 +377,13 @@ class _Acceptor(asyncio.BufferedProtocol):
 
     def _tell_refused(self, error: CentcertError) -> None:
         asked = self._handshake.asked
-        self._server.tell(HandshakeRefused(self._number, self._client, asked, error))
+        self._server.counters.refused(error)
+        self._server.audience(HandshakeRefused(self._number, self._client, asked, error))
 
     def _closed(self) -> None:
         self._server.connections -= 1
-        self._server.tell(Closed(self._number))
+        if (steps := self._server.audience.steps) is not None:
+            steps(Closed(self._number))
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

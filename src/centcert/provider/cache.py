@@ -169,6 +169,10 @@ class Cache:
         """Iterate over a snapshot of all entries, least recently used first."""
         return iter(tuple(self._entries.items()))
 
+    def credentials(self) -> tuple[Credential, ...]:
+        """Return a snapshot of the credentials that are held, each once."""
+        return tuple(self._holders)
+
     def absences(self) -> Iterator[HostName]:
         """Iterate over a snapshot of all names remembered as absent."""
         return iter(tuple(self._absent))

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Final, Self
 
+from centcert.audience import Audience
 from centcert.background import Background
 from centcert.errors import CentcertError, Overloaded, UnknownName
 from centcert.names import WILDCARD_MARK, ascii_keys, candidates
@@ -27,12 +28,15 @@ from centcert.provider.events import (
     Unusable,
     Withdrawn,
 )
+from centcert.provider.expiry import Expiry, expiry_of
 from centcert.provider.findings import Finding, Findings
 from centcert.provider.flights import Flights
 from centcert.provider.freshness import Freshness
+from centcert.provider.health import StoreHealth
 from centcert.provider.loader import Decodes, Loader
 from centcert.provider.lookup import Loaded, LookUp, look_up
 from centcert.provider.prefetch import note_use, prefetch
+from centcert.provider.tally import tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,7 +85,8 @@ class Provider:
             with the provider. ``None``: nowhere.
         decoder: where blobs are decoded; by default a child process of its own.
         clock: where times come from.
-        listener: is told each step; see ``centcert.provider.events``.
+        listener: is told each step; see ``centcert.provider.events``. An ``Audience`` is told
+            of names in memory while somebody follows.
     """
 
     def __init__(
@@ -101,7 +106,9 @@ class Provider:
         self._refresh_s = refresh_s
         self._decoder = decoder
         self._clock = clock or SystemClock()
-        self._listener = listener
+        self._audience = Audience.of(listener)
+        self._counters = self._audience.counters
+        self.health = StoreHealth()
         self._limits = limits or CacheLimits()
         self._cache = Cache(self._limits)
         self._last_good = last_good
@@ -163,9 +170,10 @@ class Provider:
         stale = entry.fresh_until <= self._clock.monotonic()
         if stale:
             self._renew(name)
-        if self._listener is not None:
-            self._listener(Asked(name))
-            self._listener(Hit(name, entry.key, stale))
+        self._counters.hits += 1
+        if (steps := self._audience.steps) is not None:
+            steps(Asked(name))
+            steps(Hit(name, entry.key, stale))
         return entry.credential
 
     async def credential(self, name: HostName) -> Credential:
@@ -184,11 +192,18 @@ class Provider:
         known = self.known(name)
         if known is not None:
             return known
-        if self._listener is not None:
-            self._listener(Asked(name))
-        if name not in self._look_ups:
-            self._check_worth_asking(name)
-        credential = await self._look_ups.join(name, self._look_up)
+        if (steps := self._audience.steps) is not None:
+            steps(Asked(name))
+        source = "memory"
+        try:
+            if name not in self._look_ups:
+                self._check_worth_asking(name)
+            source = "store"
+            credential = await self._look_ups.join(name, self._look_up)
+        except CentcertError as error:
+            self._counters.looked_up(source, error)
+            raise
+        self._counters.looked_up(source)
         self._cache.touch(name)
         return credential
 
@@ -223,6 +238,7 @@ class Provider:
             self._check_dates(name, credential)
         self.tell(Recalled(name, credential.key))
         return credential
+        self._counters.looked_up("last-good")
 
     async def reload(self, name: HostName) -> Credential:
         """Look ``name`` up anew now, remembered or not, and return what it gets.
@@ -256,6 +272,31 @@ class Provider:
 
     def source(self, name: HostName) -> str | None:
         """Return the key of the file that answers ``name`` from memory, if one does."""
+    def follow(self, changed: Callable[[HostName], None]) -> None:
+        """Call ``changed`` whenever ``held`` may answer otherwise for a name than before.
+
+        A copy of what the store once held is no such change: whoever holds something
+        else for the name has it from the store, too.
+        """
+        self._changed = changed
+
+    def note_used(self, names: Iterable[HostName]) -> None:
+        """Note that ``names`` were answered elsewhere, by what was held for them here."""
+        now = self._clock.monotonic()
+        for name in names:
+            entry = self._cache.touch(name)
+            if entry is not None and entry.fresh_until <= now:
+                self._renew(name)
+
+    @property
+    def max_bytes(self) -> int:
+        """What the memory of remembered names may come to."""
+        return self._limits.max_bytes
+
+    async def expiry(self) -> Expiry:
+        """Return when the certificates expire that names in memory are answered with."""
+        return await expiry_of(self._cache.credentials(), self._clock.wall())
+
         entry = self._cache.peek(name)
         return None if entry is None else entry.key
 
@@ -431,9 +472,11 @@ class Provider:
 
     def tell(self, event: Event) -> None:
         """Note what a part of the node, the store for one, has to tell; tell the listener."""
-        self._findings.note(event, self._clock.wall())
-        if self._listener is not None:
-            self._listener(event)
+        now = self._clock.wall()
+        self._findings.note(event, now)
+        self.health.note(event, now)
+        tally(event, self._counters)
+        self._audience(event)
 
     def _check_dates(self, name: HostName, credential: Credential) -> None:
         # Not its candidates: to spell them takes long, and a listing confirms every name.
