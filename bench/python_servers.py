@@ -62,8 +62,10 @@ async def serve(kind: str, folder: str, listening: socket.socket) -> None:
 
     from centcert import Provider, open_store, start_server  # noqa: PLC0415
 
-    tls = {"ssl_certfile": f"{folder}/{NAME}.pem"} if kind == "own" else {}
-    config = uvicorn.Config(app, http="httptools", log_config=None, access_log=False, **tls)
+    certificate = f"{folder}/{NAME}.pem" if kind == "own" else None
+    config = uvicorn.Config(
+        app, http="httptools", log_config=None, access_log=False, ssl_certfile=certificate
+    )
     server = uvicorn.Server(config)
     if kind == "own":
         await server.serve(sockets=[listening])
@@ -167,11 +169,11 @@ def measure(loop: str, folder: str, trust: ssl.SSLContext) -> None:
                     cost = (settled_cpu_us(pid) - before) / count
                     if batch:  # the first warms up
                         spent.setdefault((work.__name__, kind), []).append(cost)
-    for work in ("handshakes", "requests"):
-        own, store = spent[work, "own"], spent[work, "store"]
+    for name in ("handshakes", "requests"):
+        own, store = spent[name, "own"], spent[name, "store"]
         ratios = [ours / theirs for ours, theirs in zip(store, own, strict=True)]
         print(
-            f"{loop:8} {work:11} {shown(own):>24} {shown(store):>24}"
+            f"{loop:8} {name:11} {shown(own):>24} {shown(store):>24}"
             f"   {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
         )
 

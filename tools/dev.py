@@ -30,7 +30,10 @@ CENTCERT = ENVIRONMENT / "bin" / "centcert"
 STAMP = ENVIRONMENT / "installed"
 VERSION = ".".join(map(str, sys.version_info[:3]))
 DEBIAN_PYTHON = "python" + ".".join(map(str, sys.version_info[:2]))
-LOCKS = {name: ROOT / "requirements" / f"{name}.txt" for name in ("run", "dev", "kerberos", "fuzz")}
+LOCKS = {
+    name: ROOT / "requirements" / f"{name}.txt"
+    for name in ("run", "dev", "kerberos", "fuzz", "bench")
+}
 KINDS = {"run": ("run",), "dev": ("dev",), "test": ("dev", "kerberos")}  # each holds the one before
 CHECKED = ("src", "tests", "tools", "bench", "examples")
 
@@ -42,7 +45,10 @@ SEARCH_PATH = os.pathsep.join(
 
 @dataclass(frozen=True)
 class Program:
-    """A program that the tests start, by one of its names, and the package that has it."""
+    """A program that is started, by one of its names, and the package that has it.
+
+    A name with a slash is a file that must be there: a module, a header.
+    """
 
     names: tuple[str, ...]
     debian: str
@@ -65,6 +71,18 @@ PROGRAMS = (
     Program(("kinit",), "krb5-user"),
     Program(("krb5-config",), "libkrb5-dev"),  # to compile what Kerberos needs
     Program(("cc",), "build-essential"),
+)
+
+BENCH_PROGRAMS = (
+    Program(("nginx",), "nginx"),
+    Program(("/usr/lib/nginx/modules/ngx_http_lua_module.so",), "libnginx-mod-http-lua"),
+    Program(("/usr/lib/nginx/modules/ngx_stream_module.so",), "libnginx-mod-stream"),
+    Program(("haproxy",), "haproxy"),
+    Program(("hitch",), "hitch"),
+    Program(("caddy",), "caddy"),
+    Program(("smbd",), "samba"),
+    Program(("cc",), "build-essential"),
+    Program(("/usr/include/openssl/ssl.h",), "libssl-dev"),  # the load client is in C
 )
 
 
@@ -118,15 +136,13 @@ def fix(args: Sequence[str]) -> int:
     return subprocess.call([PYTHON, "-m", "ruff", "format", *paths]) or linted
 
 
-def bench(args: Sequence[str]) -> int:
-    """Run bench/NAME.py ARGS; without NAME, list them."""
+def bench(args: Sequence[str]) -> NoReturn:
+    """Measure Centcert beside other servers ([NAME] [--quick] [--full] [--markdown FILE])."""
     install("dev")
-    names = sorted(path.stem for path in (ROOT / "bench").glob("[!_]*.py"))
-    if args and args[0] in names:
-        os.chdir(ROOT)
-        replace_by("-m", f"bench.{args[0]}", *args[1:])
-    say("bench NAME: " + (" ".join(names) or "there is none yet"))
-    return 2
+    install_lock("bench")
+    install_programs(BENCH_PROGRAMS)
+    os.chdir(ROOT)
+    replace_by("-m", "bench", *args)
 
 
 def chaos(args: Sequence[str]) -> NoReturn:
@@ -156,6 +172,7 @@ def lock(args: Sequence[str]) -> int:
         "dev": ["--group", "dev", "--extra", "asgi"],
         "run": ["--group", "build", "--constraints", str(LOCKS["dev"])],
         "fuzz": ["--group", "fuzz", "--constraints", str(LOCKS["dev"])],
+        "bench": ["--group", "bench", "--constraints", str(LOCKS["dev"])],
         "kerberos": ["--extra", "kerberos", "--constraints", str(LOCKS["dev"])],
     }
     for name, selection in selections.items():
@@ -272,11 +289,16 @@ def install_programs(programs: Sequence[Program]) -> None:
     packages = [
         program.ubuntu if on_ubuntu and program.ubuntu else program.debian
         for program in programs
-        if not any(shutil.which(name, path=SEARCH_PATH) for name in program.names)
+        if not any(map(is_present, program.names))
     ]
     if not Path(sysconfig.get_path("include"), "Python.h").exists():
         packages.append(f"{DEBIAN_PYTHON}-dev")
     install_packages(packages)
+
+
+def is_present(name: str) -> bool:
+    """Say whether a program, or with a slash a file, is on this machine."""
+    return Path(name).is_file() if "/" in name else bool(shutil.which(name, path=SEARCH_PATH))
 
 
 def install_packages(packages: Sequence[str]) -> None:

@@ -1,0 +1,88 @@
+"""Run the tables: ``./dev bench [NAME] [--quick] [--full] [--markdown FILE]``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import runpy
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench import load, peers, processes
+from bench.scene import Scene, machine
+from bench.tables import put_into
+
+TABLES = ("handshakes", "relay")
+PROGRAMS = ("tls", "smb", "python_servers")
+"""Beside the tables: one part each, with options of its own."""
+
+
+def main() -> None:
+    """Run what was asked for."""
+    if len(sys.argv) > 1 and sys.argv[1] in PROGRAMS:
+        name = sys.argv.pop(1)
+        runpy.run_module(f"bench.{name}", run_name="__main__", alter_sys=True)
+        return
+    arguments = _arguments()
+    print(_method(), flush=True)
+    with tempfile.TemporaryDirectory(prefix="centcert-bench.") as scratch:
+        root = Path(scratch)
+        root.chmod(0o755)  # servers that give up root still read it
+        scene = Scene(
+            root,
+            processes.Cores.choose(),
+            load.compile_load(root),
+            quick=arguments.quick,
+            full=arguments.full,
+        )
+        for name in [arguments.name] if arguments.name else TABLES:
+            _run(name, scene, arguments.markdown)
+
+
+def _run(name: str, scene: Scene, page: Path | None) -> None:
+    began = time.monotonic()
+    module = importlib.import_module(f"bench.{name}")
+    texts = []
+    print(f"\n=== {name}: {str(module.__doc__).splitlines()[0]}", flush=True)
+    for table in module.tables(scene):
+        print(f"\n{table.text()}", flush=True)
+        texts.append(table.markdown())
+    print(f"\n{name} took {time.monotonic() - began:.0f} s", flush=True)
+    if page is not None:
+        page.write_text(put_into(page.read_text(), name, "\n\n".join(texts)))
+
+
+def _method() -> str:
+    versions = {peer.version: peer.read_version() for peer in peers.ALL}
+    return "\n".join(
+        [
+            f"Machine: {machine()}.",
+            "Versions: " + "; ".join(versions.values()) + ".",
+            "Each server has one worker on one core; its visitors and its backend have another.",
+            f"CPU is user and system of all its processes, in {processes.RESOLUTION}.",
+            "Servers take turns, round by round; figures are medians over the rounds.",
+        ]
+    )
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="./dev bench", description="Measure Centcert beside other servers, in one run."
+    )
+    programs = ", ".join(PROGRAMS)
+    parser.add_argument(
+        "name",
+        nargs="?",
+        choices=TABLES,
+        help=f"one table; else all ({programs}: programs of their own)",
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    parser.add_argument("--full", action="store_true", help="also a million names")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="put the tables into a page")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
