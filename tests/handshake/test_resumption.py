@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from centcert.tls.contexts import ServerContexts
+from centcert.tls.contexts import BASE_S, ServerContexts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,6 +94,24 @@ def test_ticket_of_other_contexts_does_not_resume(
 ):
     _, ticket = visit(credential)
     assert not visit(credential, ticket, contexts=ServerContexts())[0]
+
+
+def test_tickets_end_with_the_base_that_gave_them(
+    visit: Callable[..., tuple[bool, object]], credential: Credential
+):
+    clock = [0.0]
+    contexts = ServerContexts(clock=lambda: clock[0])
+    _, ticket = visit(credential, contexts=contexts)
+    clock[0] = BASE_S - 1
+    assert visit(credential, ticket, contexts=contexts)[0]
+    clock[0] = BASE_S
+    resumed, newer = visit(credential, ticket, contexts=contexts)
+    assert not resumed
+    assert visit(credential, newer, contexts=contexts)[0]
+    clock[0] = 2 * BASE_S - 1
+    assert visit(credential, newer, contexts=contexts)[0]
+    clock[0] = 2 * BASE_S
+    assert not visit(credential, newer, contexts=contexts)[0]
 
 
 def test_ticket_resumes_in_another_process(

@@ -3,11 +3,13 @@
 A session begins on the one *base* context, which holds the policy and the keys of the
 session tickets, and is switched to the credential's *leaf* context before its first
 byte. So tickets resume after a leaf was dropped and built anew, and in every process
-forked after the base was made; but never under another certificate.
+forked after the base was made; but never under another certificate. A base is
+replaced in time, so that a stolen ticket key opens half a day's sessions and no more.
 """
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
@@ -18,12 +20,16 @@ from centcert.tls.hello import TlsVersion
 from centcert.tls.session import Session, reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from centcert.credential import Credential
 
 MAX_LEAVES: Final = 1024
 """Leaf contexts kept: 27 KB each with a P-256 leaf and one issuer, so 27 MB when full."""
+
+BASE_S: Final = 12 * 3600.0
+"""How long a base begins sessions. OpenSSL never changes ticket keys by itself; a client that
+comes back with a ticket of the base before makes a full handshake, once."""
 
 _CIPHERS_TLS_1_2: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20"  # RFC 9325 §4.2: forward secret, AEAD
 _ENABLE_PARTIAL_WRITE: Final = 0x01  # SSL_CTX_set_mode(3); pyOpenSSL sets it and has no name
@@ -36,21 +42,26 @@ class ServerContexts:
     puts X25519MLKEM768 first where it has it.
     """
 
-    __slots__ = ("_base", "_leaves", "_max_leaves")
+    __slots__ = ("_base", "_base_until", "_clock", "_leaves", "_max_leaves", "_minimum_version")
 
     def __init__(
         self,
         *,
         minimum_version: TlsVersion = TlsVersion.TLS_1_2,
         max_leaves: int = MAX_LEAVES,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Make the base context, and with it new ticket keys.
 
         Args:
             minimum_version: the oldest version to speak.
             max_leaves: how many leaf contexts are kept, the least recently used go first.
+            clock: tells the seconds since any moment.
         """
+        self._minimum_version = minimum_version
+        self._clock = clock
         self._base = _base_context(minimum_version)
+        self._base_until = clock() + BASE_S
         self._leaves: OrderedDict[Credential, SSL.Context] = OrderedDict()
         self._max_leaves = max_leaves
 
@@ -63,6 +74,9 @@ class ServerContexts:
         Raises:
             CredentialUnusable: OpenSSL will not serve with this certificate or key.
         """
+        if self._clock() >= self._base_until:  # sessions under way keep the base they have
+            self._base = _base_context(self._minimum_version)
+            self._base_until = self._clock() + BASE_S
         return Session(self._base, self._leaf(credential), alpn)
 
     def _leaf(self, credential: Credential) -> SSL.Context:
