@@ -39,7 +39,7 @@ from centcert.provider.prefetch import note_use, prefetch
 from centcert.provider.tally import tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
 
     from centcert.credential import Credential
@@ -116,6 +116,7 @@ class Provider:
         self._unlisted = Allowance(UNLISTED_PER_S, UNLISTED_RESERVE)
         self._stale: dict[HostName, None] = {}  # to be refreshed, oldest first
         self._stale_added = asyncio.Event()
+        self._changed: Callable[[HostName], None] = lambda _: None
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -234,11 +235,12 @@ class Provider:
         if self._cache.peek(name) is None:  # the store may have answered meanwhile
             fresh_until = self._clock.monotonic() + RETRY_S
             entry = Entry(credential.key, credential, (), fresh_until, used=True)
-            self._cache.remember(name, entry)
+            for forgotten in self._cache.remember(name, entry):
+                self._changed(forgotten)
             self._check_dates(name, credential)
+        self._counters.looked_up("last-good")
         self.tell(Recalled(name, credential.key))
         return credential
-        self._counters.looked_up("last-good")
 
     async def reload(self, name: HostName) -> Credential:
         """Look ``name`` up anew now, remembered or not, and return what it gets.
@@ -270,8 +272,6 @@ class Provider:
         """How many names are remembered, and the estimated bytes that takes."""
         return len(self._cache), self._cache.used_bytes
 
-    def source(self, name: HostName) -> str | None:
-        """Return the key of the file that answers ``name`` from memory, if one does."""
     def follow(self, changed: Callable[[HostName], None]) -> None:
         """Call ``changed`` whenever ``held`` may answer otherwise for a name than before.
 
@@ -297,6 +297,8 @@ class Provider:
         """Return when the certificates expire that names in memory are answered with."""
         return await expiry_of(self._cache.credentials(), self._clock.wall())
 
+    def source(self, name: HostName) -> str | None:
+        """Return the key of the file that answers ``name`` from memory, if one does."""
         entry = self._cache.peek(name)
         return None if entry is None else entry.key
 
@@ -389,6 +391,7 @@ class Provider:
     def _without_answer(self, name: HostName, found: LookUp, held: Entry | None) -> CentcertError:
         if not found.rejected:
             self._cache.remember_absent(name, self._clock.monotonic() + self._limits.absent_s)
+            self._changed(name)
             if held is not None or self.has_copy(name):
                 self.tell(Withdrawn(name))
             if self._last_good is not None:
@@ -401,7 +404,8 @@ class Provider:
         used = held is not None and held.used  # a refresh is no use, nor is a prefetch
         examined, until = found.examined, found.until
         entry = Entry(answer.key, answer.credential, examined, fresh_until, used, until)
-        self._cache.remember(name, entry)
+        for changed in (*self._cache.remember(name, entry), name):
+            self._changed(changed)
         self._findings.clear("wrong-name", answer.key)
         self._check_dates(name, answer.credential)
         if self._last_good is not None:
