@@ -60,6 +60,10 @@ class SettingsError(CentcertError):
     exit_code = 2
 
 
+class PublishRefused(CentcertError):
+    """What was given cannot be published, or there is nothing to do it with; nothing was changed."""
+
+
 class NodeUnreachable(CentcertError):
     """No running node answers at its control socket, or none that this user may ask."""
 

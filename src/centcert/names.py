@@ -149,6 +149,17 @@ def pattern_of(key: str) -> str | None:
     return None
 
 
+def keys_of(pattern: str) -> tuple[str, ...]:
+    """List the keys that stand for ``pattern``, in look-up order: two to four of them.
+
+    Args:
+        pattern: a host name or ``*.`` and a host name, as ``pattern_of`` returns them.
+    """
+    wildcard = pattern.startswith("*.")
+    name = HostName("a" + pattern[1:] if wildcard else pattern)
+    return tuple(one.key for one in candidates(name) if one.wildcard is wildcard)
+
+
 def covers(pattern: str, name: HostName) -> bool:
     """Say whether a certificate's dNSName ``pattern`` covers ``name`` (RFC 9525 §6.3).
 

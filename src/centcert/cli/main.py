@@ -10,7 +10,9 @@ from centcert import __version__
 from centcert.cli.demo import demo
 from centcert.cli.doctor import doctor
 from centcert.cli.explain import explain
+from centcert.cli.export import export
 from centcert.cli.node_commands import reload, status
+from centcert.cli.publish import publish, remove, rollback
 from centcert.cli.serve import serve
 from centcert.errors import CentcertError
 
@@ -29,8 +31,12 @@ def centcert() -> None:
 centcert.add_command(demo)
 centcert.add_command(doctor)
 centcert.add_command(explain)
+centcert.add_command(export)
 centcert.add_command(serve)
+centcert.add_command(publish)
 centcert.add_command(reload)
+centcert.add_command(remove)
+centcert.add_command(rollback)
 centcert.add_command(status)
 
 
