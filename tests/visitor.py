@@ -173,3 +173,20 @@ def reset(sock: socket.socket) -> None:
     """Close with a reset in place of an end (socket(7), SO_LINGER)."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
+
+
+async def ask_again(address: tuple[str, int], name: str) -> None:
+    """Shake hands so that the server must ask for another hello (RFC 8446 §4.1.4).
+
+    ``openssl s_client`` sends a key share of the first group alone, and the server prefers the
+    second.
+    """
+    where, groups = f"{address[0]}:{address[1]}", "P-521:X25519"
+    client = await asyncio.create_subprocess_exec(
+        *("openssl", "s_client", "-connect", where, "-servername", name, "-groups", groups),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await client.communicate()
+    assert b"Server Temp Key: X25519" in said, said.decode()

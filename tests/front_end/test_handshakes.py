@@ -10,10 +10,18 @@ import pytest
 from cryptography import x509
 
 from centcert.errors import Alert, HandshakeFailed, UnknownName
-from centcert.frontend.events import Accepted, Full, HandshakeDone, HandshakeRefused, HelloRead
+from centcert.frontend.events import (
+    Accepted,
+    Closed,
+    Full,
+    HandshakeDone,
+    HandshakeRefused,
+    HelloRead,
+    ServerHelloSent,
+)
 from centcert.tls.hello import alert_record
 from tests.front_end.conftest import echo
-from tests.visitor import NAME, TLS_1_2, Alerted, Cut, Visitor, reset
+from tests.visitor import NAME, TLS_1_2, Alerted, Cut, Visitor, ask_again, reset
 
 if TYPE_CHECKING:
     from tests.front_end.conftest import Backend, Serve
@@ -41,6 +49,18 @@ async def two(backend: Backend) -> tuple[str, str]:
     one = await backend(lambda reader, writer: greeting(reader, writer, b"one"))
     two = await backend(lambda reader, writer: greeting(reader, writer, b"two"))
     return one, two
+
+
+# --- the steps -----------------------------------------------------------------------
+
+
+async def test_a_hello_that_is_asked_for_again_is_answered_once(serve: Serve, backend: Backend):
+    """Guards: the HelloRetryRequest was told as a ServerHello, and so was the real one."""
+    async with serve(await backend(echo)) as running:
+        await ask_again(running.address, NAME)
+        await running.heard.first(HandshakeDone)
+        await running.heard.first(Closed)
+    assert len(running.heard.of(ServerHelloSent)) == 1
 
 
 # --- the name -----------------------------------------------------------------------

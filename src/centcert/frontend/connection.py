@@ -195,7 +195,7 @@ class ClientConnection(asyncio.BufferedProtocol):
     def _go_on(self, done: bool) -> None:  # noqa: FBT001
         sent = self._flush()
         steps = self._front_end.audience.steps
-        if sent and not done and steps is not None:
+        if self._handshake.note_flight(sent) and steps is not None:
             steps(ServerHelloSent(self._number, self._handshake.name, sent))
         if done:
             self._seek_backend(self._tls)

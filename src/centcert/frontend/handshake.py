@@ -67,6 +67,7 @@ class Handshake(Generic[S_co]):
     __slots__ = (
         "_alpn",
         "_contexts",
+        "_hello_sent",
         "_offered",
         "_reader",
         "_session",
@@ -83,6 +84,7 @@ class Handshake(Generic[S_co]):
         self._offered: tuple[bytes, ...] = ()
         self._alpn: bytes | None = None
         self._session: Session | None = None
+        self._hello_sent = False
         self.asked: str | None = None
         """The server name as the client sent it, once it has."""
         self.name: HostName
@@ -159,6 +161,15 @@ class Handshake(Generic[S_co]):
         session = self.session
         session.receive(data)
         return session.handshake()
+
+    def note_flight(self, size: int) -> bool:
+        """Take note that ``size`` bytes leave; say whether they are the first.
+
+        A HelloRetryRequest (RFC 8446 §4.1.4) makes one flight more, no other ServerHello.
+        """
+        first = size > 0 and not self._hello_sent
+        self._hello_sent = self._hello_sent or first
+        return first
 
     def refusal(self, error: CentcertError) -> bytes:
         """Return what tells the client of ``error``: an alert, by TLS itself where it can."""

@@ -318,10 +318,11 @@ class _Acceptor(asyncio.BufferedProtocol):
         out = self._handshake.session.outgoing()
         if out:
             self._raw.write(out)
+        steps = self._server.audience.steps
+        if self._handshake.note_flight(len(out)) and steps is not None:
+            steps(ServerHelloSent(self._number, self._handshake.name, len(out)))
         if done:
             self._hand_over()
-        elif out and (steps := self._server.audience.steps) is not None:
-            steps(ServerHelloSent(self._number, self._handshake.name, len(out)))
 
     def _hand_over(self) -> None:
         assert self._credential is not None  # noqa: S101  TLS stands

@@ -29,7 +29,7 @@ from centcert.frontend.events import (
 from centcert.stores import MemoryStore
 from centcert.testing import FaultyStore
 from tests.contract.transport.conftest import InProcess, Whole, count
-from tests.visitor import NAME, Alerted, Cut, Visitor
+from tests.visitor import NAME, Alerted, Cut, Visitor, ask_again
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -101,6 +101,15 @@ async def test_the_steps_are_told_in_order(rig: Rig):
     assert {getattr(event, "connection", None) for event in rig.events} == {1}
     (done,) = [event for event in rig.events if isinstance(event, HandshakeDone)]
     assert (done.name, done.key, done.version, done.alpn) == (NAME, f"{NAME}.pem", "TLSv1.3", "h2")
+
+
+async def test_a_hello_that_is_asked_for_again_is_answered_once(rig: Rig):
+    """Guards: the HelloRetryRequest was told as a ServerHello, and so was the real one."""
+    async with rig.serve():
+        await ask_again(rig.address, NAME)
+        await rig.until(lambda: count(rig.events, Closed))
+    assert count(rig.events, ServerHelloSent) == 1
+    assert count(rig.events, HandshakeDone) == 1
 
 
 async def refused(rig: Rig, name: str | None, alpn: bytes = b"h2") -> str:
