@@ -43,8 +43,7 @@ class SettingsDraft:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.store: Mapping[str, Any] = {}
-        self._document = tomlkit.document()
-        self._document.add(tomlkit.comment(_NEW_FILE))
+        self._document = tomlkit.parse(_NEW_FILE)
         if path.exists():
             self.store = table_of(read_toml(path), _TABLE, path)
             self._document = tomlkit.parse(path.read_bytes())

@@ -14,6 +14,7 @@ from centcert.cli.export import export
 from centcert.cli.node_commands import reload, status
 from centcert.cli.publish import publish, remove, rollback
 from centcert.cli.serve import serve
+from centcert.cli.store_commands import clear, disable, enable, get, set_
 from centcert.errors import CentcertError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -33,6 +34,8 @@ centcert.add_command(doctor)
 centcert.add_command(explain)
 centcert.add_command(export)
 centcert.add_command(serve)
+for command in (enable, set_, get, clear, disable):
+    centcert.add_command(command)
 centcert.add_command(publish)
 centcert.add_command(reload)
 centcert.add_command(remove)

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-from centcert.admin.secrets import MAX_SECRET_BYTES, read_secret
+from centcert.admin.secrets import MAX_SECRET_BYTES, read_secret, secret_file, write_secret
 from centcert.errors import SettingsError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 OTHER_GROUP = 12_345
 
@@ -71,3 +68,39 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path):
         with pytest.raises(SettingsError) as refused:
             read_secret(path)
         assert str(refused.value) == f"{path} cannot be read: {reason}."
+
+
+@pytest.mark.parametrize("secret", [b"hunter2", b" h 2 ", "Grün ".encode(), b"x" * 4095])
+def test_what_is_written_is_read(tmp_path: Path, secret: bytes):
+    path = tmp_path / "secrets" / "password"
+    write_secret(path, secret)
+    assert read_secret(path) == secret
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_that_was_open_to_others_is_not_any_more(tmp_path: Path):
+    path = secret(tmp_path, b"old", 0o644)
+    write_secret(path, b"new")
+    assert read_secret(path) == b"new"
+
+
+@pytest.mark.parametrize("bad", [b"", b"a\nb", b"a\r", b"x" * 4096])
+def test_what_no_file_can_hold_is_refused(tmp_path: Path, bad: bytes):
+    with pytest.raises(SettingsError):
+        write_secret(tmp_path / "password", bad)
+    assert not (tmp_path / "password").exists()
+
+
+def test_a_credential_of_systemd_is_where_systemd_has_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/centcert.service")
+    assert secret_file("credential:a.b") == Path("/run/credentials/centcert.service/a.b")
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+    assert secret_file("credential:a.b") == Path("/etc/credstore/a.b")
+    assert secret_file("/etc/credential:a") == Path("/etc/credential:a")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../a", "a/b", "ä", "a b"])
+def test_what_cannot_be_a_credential_is_refused(name: str):
+    with pytest.raises(SettingsError, match="names no credential of systemd"):
+        secret_file(f"credential:{name}")
