@@ -187,7 +187,7 @@ class StoreUnavailable(StoreError):
 
 
 class StoreBusy(StoreUnavailable):
-    """The store is there but has no room now, or a writer holds the file."""
+    """The store is there but has no room now."""
 
 
 class StoreDisabled(StoreUnavailable):
@@ -199,6 +199,10 @@ class StoreDisabled(StoreUnavailable):
         super().__init__(
             store, f"The store {store} is disabled: `centcert enable` has it used again."
         )
+
+
+class FileBusy(StoreBusy):
+    """A writer holds the file or changes it, and the store is well: it is read a moment later."""
 
 
 class StoreDenied(StoreError):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from centcert.errors import (
+    FileBusy,
     SettingsError,
     StoreAuthenticationFailed,
     StoreDisabled,
@@ -47,7 +48,9 @@ EXPIRING_S: Final = 10 * 86_400.0
 
 _OF_DATES: Final = ("expired", "expiring", "hides-wildcard")
 
-_OF_FILES: Final = ("bad-file", "wrong-name", "file-denied", *_OF_DATES)
+_UNREAD: Final = ("file-denied", "file-busy")
+
+_OF_FILES: Final = ("bad-file", "wrong-name", *_UNREAD, *_OF_DATES)
 
 _OF_THE_STORE: Final = ("store-unreachable", "store-denied", "store-insecure")
 
@@ -63,9 +66,9 @@ class Finding:
 
     Attributes:
         code: stable, for machines: ``bad-file``, ``wrong-name``, ``expired``, ``expiring``,
-            ``hides-wildcard``, ``file-denied``, ``store-unreachable``, ``store-denied``,
-            ``store-insecure``, ``passwords-unread``, ``changes-unseen``, and the codes of
-            ``Weakness`` and ``Fault``.
+            ``hides-wildcard``, ``file-denied``, ``file-busy``, ``store-unreachable``,
+            ``store-denied``, ``store-insecure``, ``passwords-unread``, ``changes-unseen``,
+            and the codes of ``Weakness`` and ``Fault``.
         subject: a file's key or a store's URL.
         since: seconds since the epoch.
         sentence: what is wrong and what to do.
@@ -100,6 +103,10 @@ class Findings:
     def has(self, code: str, subject: str) -> bool:
         """Say whether this is found now."""
         return (code, subject) in self._found
+
+    def was_unread(self, key: str) -> bool:
+        """Say whether the file could not be read when it was asked for last."""
+        return any(self.has(code, key) for code in _UNREAD)
 
     def clear(self, code: str, subject: str) -> None:
         """Remove a finding, if it is there."""
@@ -182,22 +189,29 @@ class Findings:
     def _reached(self, key: str) -> None:
         for code in ("passwords-unread", *_OF_THE_STORE):
             self.clear(code, self._store_url)
-        self.clear("file-denied", key)
+        for code in _UNREAD:
+            self.clear(code, key)
 
     def _unreached(self, key: str, error: CentcertError, now: float) -> None:
         if not isinstance(error, StoreError) or isinstance(error, StoreDisabled):
             return
-        code = None
-        if isinstance(error, StoreAuthenticationFailed):
-            code = "store-denied"
-        elif isinstance(error, StoreInsecure):
-            code = "store-insecure"
-        elif isinstance(error, StoreUnavailable):
-            code = "store-unreachable"
+        code = _code_of(error)
+        subject = key if code in _UNREAD else self._store_url
         for other in _OF_THE_STORE:
             if other != code:
                 self.clear(other, self._store_url)
-        if code is None:
-            self.find("file-denied", key, str(error), now)
-        else:
-            self.find(code, self._store_url, str(error), now)
+        for other in _UNREAD:
+            if subject == key and other != code:
+                self.clear(other, key)
+        self.find(code, subject, str(error), now)
+
+
+def _code_of(error: StoreError) -> str:
+    """Name what is wrong: with the one file that was asked for, or with the store."""
+    if isinstance(error, StoreAuthenticationFailed):
+        return "store-denied"
+    if isinstance(error, StoreInsecure):
+        return "store-insecure"
+    if isinstance(error, FileBusy):
+        return "file-busy"
+    return "store-unreachable" if isinstance(error, StoreUnavailable) else "file-denied"

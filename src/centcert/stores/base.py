@@ -115,7 +115,7 @@ class Store(ABC):
         leads out of the folder is denied.
 
         A blob is never a mixture of two versions: a store that cannot tell retries,
-        then raises ``StoreBusy``.
+        then raises ``FileBusy``.
 
         Raises:
             BlobTooLarge: the blob exceeds ``MAX_BLOB_BYTES``.

@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from centcert.errors import StoreBusy, StoreUnavailable
+from centcert.errors import FileBusy, StoreBusy, StoreUnavailable
 from centcert.stores.base import Blob, Change, Store, StoredFile, is_bare
 from centcert.stores.inotify import Event, Inotify, Mask
 from centcert.stores.posix import Directory, Identity, Unsettled
@@ -69,7 +69,7 @@ class FolderStore(Store):
         try:
             return await self._call(partial(self._directory.read, key))
         except Unsettled as error:
-            raise StoreBusy(
+            raise FileBusy(
                 self.url, f"{key} in {self.url} is still being written; it is read once it is done."
             ) from error
 

@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from centcert.credential import decode
+from centcert.errors import (
+    FileBusy,
+    StoreAuthenticationFailed,
+    StoreDenied,
+    StoreError,
+    StoreInsecure,
+    StoreUnavailable,
+)
 from centcert.names import HostName
 from centcert.provider import CacheLimits, prefetch
 from centcert.provider.cache import Cache, Entry
-from centcert.provider.events import FetchFailed, Found
+from centcert.provider.events import FetchFailed, Found, Refused
 from centcert.provider.lastgood import LastGood
 from centcert.provider.prefetch import PREFETCH_S, note_use
 from tests.unit.provider.conftest import Rig, pem
@@ -22,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from centcert.provider import Provider
+    from centcert.stores import Blob, MemoryStore
 
 A, B, C = (HostName.parse(f"{label}.example") for label in "abc")
 WILD = "_.example.pem"
@@ -113,15 +122,58 @@ async def test_a_name_that_was_visited_meanwhile_is_not_loaded_twice(rig: Rig, n
         assert sorted(nodes.found()) == [A, B]
 
 
-async def test_a_store_that_is_away_ends_nothing(rig: Rig, nodes: Nodes):
-    await nodes.use(A, B)
-    rig.store.fail()
+@pytest.mark.parametrize("kind", [StoreUnavailable, StoreAuthenticationFailed, StoreInsecure])
+async def test_a_store_that_is_away_is_waited_for(
+    rig: Rig, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, kind: type[StoreError]
+):
+    """Guards: every name was tried once and given up if the store was away at the start."""
+    monkeypatch.setattr(prefetch, "AWAY_S", (0.001, 0.002))
+    await nodes.use(A, B, C)
+    rig.store.fail(kind)
     async with nodes.start() as provider:
-        await rig.until(FetchFailed, times=2)
-        copy = await provider.copy(A)
+        await rig.until(FetchFailed, times=4)
+        copy = await provider.copy(B)
         assert copy is not None
+        assert {e.name for e in rig.events if isinstance(e, Refused)} == {C}, "one name is tried"
         rig.store.heal()
-        assert (await provider.credential(B)).covers(B)
+        await rig.until_true(lambda: nodes.found() == [C, A])
+
+
+async def test_while_the_store_is_away_it_is_asked_less_and_less(
+    rig: Rig, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+):
+    await nodes.use(A)
+    rig.store.fail()
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def note(pause_s: float) -> None:
+        pauses.append(pause_s)
+        await sleep(0)
+
+    monkeypatch.setattr("centcert.provider.prefetch.asyncio.sleep", note)
+    async with nodes.start():
+        await rig.until_true(lambda: rig.kinds().count("Refused") == 8)
+    of_prefetch = [pause_s for pause_s in pauses if pause_s in {1, 2, 4, 8, 16, 30}]
+    assert of_prefetch[:7] == [1, 2, 4, 8, 16, 30, 30]
+
+
+@pytest.mark.parametrize("kind", [StoreDenied, FileBusy])
+async def test_one_file_that_cannot_be_read_holds_up_no_other(
+    rig: Rig, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, kind: type[StoreError]
+):
+    await nodes.use(A, B)
+    fetch = type(rig.files).fetch
+
+    async def refuse(store: MemoryStore, key: str) -> Blob | None:
+        if key.startswith("b."):
+            raise kind(store.url, "not this one")
+        return await fetch(store, key)
+
+    monkeypatch.setattr(type(rig.files), "fetch", refuse)
+    async with nodes.start():
+        await rig.until(Found)
+        assert nodes.found() == [A]
 
 
 async def test_the_cache_is_not_filled_to_the_brim(rig: Rig, nodes: Nodes):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from centcert import smb3
 from centcert.errors import (
+    FileBusy,
     StoreAuthenticationFailed,
     StoreBusy,
     StoreDenied,
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 
 _STOPPED_ON_SYMLINK: Final = 0x8000002D
 """[MS-ERREF] 2.3.1: the server leaves it to the client to follow a symbolic link."""
-
-
-class Held(StoreBusy):
-    """A writer holds the file or changes it; a moment later it may be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +72,7 @@ class Scene:
                 kind = StoreBusy
                 sentence = f"{self.url} is asked more than it can answer: {error}"
             case smb3.FileChanging():
-                kind = Held
+                kind = FileBusy
                 sentence = f"{path} on {self.url} is being written: it is read once that is done."
             case _:
                 sentence = (
@@ -98,7 +95,7 @@ class Scene:
                     " share and of the files."
                 )
             case Kind.BUSY:
-                kind = Held
+                kind = FileBusy
                 sentence = f"{what} is held by another program: {error}"
             case Kind.SHARE_MISSING:
                 sentence = f"{server} has no share of files called {share}: check the store's URL."

@@ -163,7 +163,7 @@ class FileServer:
 
         Raises:
             FileTooLarge: more than ``MAX_BLOB_BYTES``; the client's own error.
-            Held: a writer holds or changes it.
+            FileBusy: a writer holds or changes it.
             StoreBusy: too many wait already; raised at once.
             StoreError: there is no answer.
         """

@@ -7,14 +7,13 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from centcert import smb3
-from centcert.errors import StoreError, StoreUnavailable
+from centcert.errors import FileBusy, StoreError, StoreUnavailable
 from centcert.stores.base import Blob, Change, Store, StoredFile, is_bare, too_large
 from centcert.stores.smb.choice import HedgeBudget, choose
 from centcert.stores.smb.errands import Errands
 from centcert.stores.smb.gate import REST_S as ACCOUNT_REST_S
 from centcert.stores.smb.gate import Gate
 from centcert.stores.smb.inspection import Inspection
-from centcert.stores.smb.sentences import Held
 from centcert.stores.smb.server import FileServer, Timing, Unwatchable
 
 if TYPE_CHECKING:
@@ -146,11 +145,12 @@ class SmbStore(Store):
     async def _fetch_settled(self, key: str) -> Blob | None:
         path = self._location.path(key)
         seen = None
-        unsettled = Held(self.url, f"{key} in {self.url} changes all the time: it is read later.")
+        sentence = f"{key} in {self.url} changes all the time: it is read later."
+        unsettled = FileBusy(self.url, sentence)
         for pause_s in (*RETRIES_S, None):
             try:
                 server, file = await self._ask(path)
-            except Held as error:
+            except FileBusy as error:
                 unsettled = error
             else:
                 if file is None:
@@ -276,7 +276,7 @@ def _outcome(
     if attempt.cancelled():
         return StoreUnavailable("", "The store was closed.")
     outcome = attempt.result()
-    if isinstance(outcome, Held | smb3.FileTooLarge):  # answers about the file, if not the file
+    if isinstance(outcome, FileBusy | smb3.FileTooLarge):  # answers about the file, if not the file
         raise outcome
     return outcome
 
