@@ -141,9 +141,7 @@ async def change_store(
     open_store(settings.url, account=account)  # asks nothing yet, but knows what is no URL
     found = None
     if trial:
-        for file in settings.key_password_files:
-            if file not in typed:
-                read_secret(file)
+        _read_secrets(settings, typed)
         found = await try_store(settings.url, account)
     for file, secret in typed.items():
         write_secret(file, secret)
@@ -228,6 +226,13 @@ def _account(settings: StoreSettings, typed: Mapping[Path, bytes]) -> Account | 
         return account
     password = typed[settings.password_file]
     return replace(account, password=lambda: password)
+
+
+def _read_secrets(settings: StoreSettings, typed: Mapping[Path, bytes]) -> None:
+    """See that every password can be read; the store would tell it in its own way, and late."""
+    for file in (settings.password_file, *settings.key_password_files):
+        if file is not None and file not in typed:
+            read_secret(file)
 
 
 def _absolute(settings: Mapping[str, Value]) -> dict[str, Value | None]:
