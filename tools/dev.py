@@ -66,6 +66,8 @@ PROGRAMS = (
     Program(("smbclient",), "smbclient"),
     Program(("tshark",), "tshark"),
     Program(("faketime",), "faketime"),
+    Program(("systemd-analyze",), "systemd"),
+    Program(("man",), "man-db"),
     Program(("krb5kdc",), "krb5-kdc"),
     Program(("kadmin.local",), "krb5-admin-server"),
     Program(("kinit",), "krb5-user"),

@@ -34,11 +34,13 @@ from centcert.stores.disabled import DisabledStore
 from centcert.tracing import traced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
+    from socket import socket
     from types import TracebackType
 
     from centcert.admin.settings import Settings, StoreSettings
     from centcert.control import Reply, Request, Stream
+    from centcert.frontend import TcpAddress
     from centcert.frontend.events import Event as FrontEndEvent
     from centcert.provider.events import Event as ProviderEvent
     from centcert.stores.base import Store
@@ -54,6 +56,8 @@ class Node:
         settings: what to serve; see ``centcert.admin.settings``.
         listener: is told every step of store, provider and front end; what it raises goes to the
             event loop's exception handler. An ``Audience`` of news is not told every step.
+        inherited: sockets that listen already, by the listener they are for; they stay the
+            caller's to close.
 
     Raises:
         SettingsError: on entering and on ``reload``: a listener cannot be opened, the
@@ -64,8 +68,10 @@ class Node:
         self,
         settings: Settings,
         listener: Callable[[Event], None] | None = None,
+        inherited: Mapping[TcpAddress, Sequence[socket]] | None = None,
     ) -> None:
         self._settings = settings
+        self._inherited = inherited
         self._audience = Audience.of(listener)
         self._began = time.monotonic()
         self._stack = AsyncExitStack()
@@ -82,8 +88,11 @@ class Node:
                 tasks,
                 limits=self._settings.limits.limits(),
                 listener=self._audience,
+                inherited=self._inherited,
             )
-            self._applications = Applications(tasks, self._front_end.numbers, self._audience)
+            self._applications = Applications(
+                tasks, self._front_end.numbers, self._audience, inherited=self._inherited
+            )
             stack.push_async_callback(self._applications.close)
             await self._listen(self._settings, provider)
             self._stack = stack.pop_all()

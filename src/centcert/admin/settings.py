@@ -236,6 +236,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         _each_once("listen", [str(TcpAddress.parse(one.address)) for one in self.listen])
 
+    def addresses(self) -> list[TcpAddress]:
+        """Return the addresses of all listeners."""
+        return [TcpAddress.parse(one.address) for one in self.listen]
+
     def listeners(self) -> list[Listener]:
         """Return the listeners with backends."""
         return [one.listener() for one in self.listen if one.to is not None]

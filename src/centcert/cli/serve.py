@@ -8,7 +8,7 @@ import resource
 import signal
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -17,17 +17,23 @@ from centcert.audience import Audience
 from centcert.cli import options
 from centcert.cli.journal import Journal, say
 from centcert.cli.loop import run
+from centcert.cli.notify import ServiceManager
 from centcert.control import ReadSettings, SettingsRead, control_socket
 from centcert.errors import CentcertError, SettingsError
 from centcert.frontend import TcpAddress
+from centcert.frontend.activation import assign, passed_sockets
 from centcert.node import Node
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from pathlib import Path
 
     from centcert.admin.settings import Settings
     from centcert.control import Reply, Request, Stream
+
+
+END_S: Final = 10.0
+"""What ending takes beyond the grace of connections: the last-good copies are written."""
 
 
 @click.command()
@@ -148,19 +154,25 @@ async def _serve(load: Callable[[], Settings], config: Path | None) -> None:
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, signals.put_nowait, number)
-    one_at_a_time = asyncio.Lock()
+    manager, one_at_a_time = ServiceManager(), asyncio.Lock()
+    inherited = await assign(passed_sockets(), settings.addresses())
 
     async def read_again() -> None:
         nonlocal settings
         async with one_at_a_time:
+            manager.reloading()
             try:
                 changed = load()
+                _check_inherited(inherited, changed)
                 await node.reload(changed)
             except CentcertError as error:
                 say(f"The settings stay as they are. {error}")
                 raise
-            settings = changed
-            _announce(node, settings)
+            else:
+                settings = changed
+                say(_serving(node, settings))
+            finally:
+                manager.ready(_serving(node, settings))
 
     async def answer(request: Request) -> Reply | Stream:
         if not isinstance(request, ReadSettings):
@@ -169,16 +181,20 @@ async def _serve(load: Callable[[], Settings], config: Path | None) -> None:
         file, store = _absolute(settings_file(config)), settings.store
         return SettingsRead(file, store.url, store.enabled)
 
-    async with Node(settings, Audience(journal)) as node, _control(answer, settings):
-        _allow_open_files(settings.limits.connections)
-        _announce(node, settings)
-        while await signals.get() is signal.SIGHUP:
-            with suppress(CentcertError):
-                await read_again()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-        say(f"Stopping; connections have {settings.limits.grace} to finish.")
+    with manager.watched():
+        async with Node(settings, Audience(journal), inherited) as node, _control(answer, settings):
+            _allow_open_files(settings.limits.connections)
+            say(_serving(node, settings))
+            manager.ready(_serving(node, settings))
+            while await signals.get() is signal.SIGHUP:
+                with suppress(CentcertError):
+                    await read_again()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_DFL)
+            stopping = f"Stopping; connections have {settings.limits.grace} to finish."
+            say(stopping)
+            manager.stopping(stopping, settings.limits.grace + END_S)
 
 
 @asynccontextmanager
@@ -201,9 +217,17 @@ def _absolute(path: Path | None) -> str | None:
     return None if path is None else os.path.realpath(path)
 
 
-def _announce(node: Node, settings: Settings) -> None:
+def _serving(node: Node, settings: Settings) -> str:
     addresses = ", ".join(str(TcpAddress(host, port)) for host, port in node.addresses)
-    say(f"Serving certificates from {settings.store.url} on {addresses}.")
+    return f"Serving certificates from {settings.store.url} on {addresses}."
+
+
+def _check_inherited(inherited: Mapping[TcpAddress, object], settings: Settings) -> None:
+    for address in inherited.keys() - settings.addresses():
+        raise SettingsError(
+            f"No [[listen]] is for {address} any more, which systemd listens on: name it, or take"
+            " it out of the socket unit and restart the service."
+        )
 
 
 def _allow_open_files(connections: int) -> None:
