@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 MAX_SHOWN: Final = 1_000
 """Characters of a text that others chose. A name has 253; a hello could bring 16,000."""
 
+_BY_VISITORS: Final = {"handshake-refused", "turned-away", "backend-failed", "bad-file"}
+
 Level: TypeAlias = Literal["info", "warning", "error"]
 
 
@@ -44,7 +46,6 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
         reason: ``CentcertError.code`` of what went wrong, or a finding's code.
         alert: what the client was told, where Centcert chose it: ``unrecognized_name``.
         subject: the file, the store or the backend it is about.
-        by_visitors: whether clients cause it, as often as they like.
     """
 
     event: str
@@ -55,7 +56,11 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str | None = None
     alert: str | None = None
     subject: str | None = None
-    by_visitors: bool = False
+
+    @property
+    def by_visitors(self) -> bool:
+        """Whether clients cause it, as often as they like."""
+        return self.event in _BY_VISITORS
 
 
 def printable(text: str) -> str:
@@ -72,29 +77,28 @@ def line_of(event: object) -> Line | None:  # noqa: PLR0911  one for each
             return _refused(event)
         case Full(client=client):
             sentence = f"turned away {client}: as many clients are connected as may be"
-            return Line("turned-away", "warning", sentence, client=client, by_visitors=True)
+            return Line("turned-away", "warning", sentence, client=client)
         case BackendFailed(name=name, backend=backend, reason=reason):
             sentence = f"backend {backend} failed for {name}: {reason}"
             return Line(
                 *("backend-failed", "warning", printable(sentence)),
-                name=name,
+                name=str(name),
                 subject=backend,
-                by_visitors=True,
             )
         case Unusable(name=name, key=key, error=error):
-            return _about(f"bad file for {name}: ", "bad-file", name, error, key, by_visitors=True)
+            return _about(f"bad file for {name}: ", "bad-file", name, error, key)
         case Kept(name=name, error=error):
             sentence = f"kept the certificate of {name}, which could not be refreshed: "
             return _about(sentence, "kept", name, error)
         case Recalled(name=name, key=key):
             sentence = f"serving the last good certificate of {name} from this node's own copy"
-            return Line("recalled", "warning", sentence, name=name, subject=printable(key))
+            return Line("recalled", "warning", sentence, name=str(name), subject=printable(key))
         case Withdrawn(name=name):
             sentence = f"withdrew {name}: its file is gone from the store"
-            return Line("withdrawn", "info", sentence, name=name)
+            return Line("withdrawn", "info", sentence, name=str(name))
         case Refreshed(name=name, key=key, changed=True):
             sentence = printable(f"renewed {name} from {key}")
-            return Line("renewed", "info", sentence, name=name, subject=printable(key))
+            return Line("renewed", "info", sentence, name=str(name), subject=printable(key))
         case WatchFailed(error=error):
             return _about("changes of the store cannot be seen: ", "watch-failed", None, error)
         case _:
@@ -129,7 +133,6 @@ def _refused(event: HandshakeRefused) -> Line:
         client=event.client,
         reason=event.error.code,
         alert=event.error.alert_name,
-        by_visitors=True,
     )
 
 
@@ -139,15 +142,12 @@ def _about(
     name: str | None,
     error: CentcertError,
     key: str | None = None,
-    *,
-    by_visitors: bool = False,
 ) -> Line:
     return Line(
         event=event,
         level="warning",
         sentence=printable(f"{words}{error}"),
-        name=name,
+        name=None if name is None else str(name),
         reason=error.code,
         subject=None if key is None else printable(key),
-        by_visitors=by_visitors,
     )

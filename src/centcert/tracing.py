@@ -191,7 +191,7 @@ class Tracer:
                     opened.client,
                     "done",
                     tuple(opened.steps),
-                    name=event.name,
+                    name=str(event.name),
                     key=None if event.key is None else printable(event.key),
                     version=event.version,
                     cipher=event.cipher,
@@ -214,7 +214,7 @@ class Tracer:
                 opened.client,
                 "refused",
                 tuple(opened.steps),
-                name=asked or opened.name,
+                name=asked or (None if opened.name is None else str(opened.name)),
                 reason=event.error.code,
                 alert=event.error.alert_name,
             )
@@ -223,14 +223,16 @@ class Tracer:
     def _left(self, number: int) -> None:
         opened = self._end(number)
         if opened is not None and (opened.name is not None or self._pattern is None):
+            after_s = time.perf_counter() - opened.started
+            opened.steps.append(Step(after_s, "left", "the client closed the connection"))
             self._tell(
                 TracedHandshake(
                     opened.began,
-                    time.perf_counter() - opened.started,
+                    after_s,
                     opened.client,
                     "left",
                     tuple(opened.steps),
-                    name=opened.name,
+                    name=None if opened.name is None else str(opened.name),
                 )
             )
 

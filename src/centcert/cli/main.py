@@ -15,6 +15,7 @@ from centcert.cli.node_commands import reload, status
 from centcert.cli.publish import publish, remove, rollback
 from centcert.cli.serve import serve
 from centcert.cli.store_commands import clear, disable, enable, get, set_
+from centcert.cli.trace import trace
 from centcert.errors import CentcertError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -41,6 +42,7 @@ centcert.add_command(reload)
 centcert.add_command(remove)
 centcert.add_command(rollback)
 centcert.add_command(status)
+centcert.add_command(trace)
 
 
 def main() -> None:

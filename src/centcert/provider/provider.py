@@ -291,7 +291,7 @@ class Provider:
     @property
     def max_bytes(self) -> int:
         """What the memory of remembered names may come to."""
-        return self._limits.max_bytes
+        return int(self._limits.max_bytes)  # not the kind that settings are made of
 
     async def expiry(self) -> Expiry:
         """Return when the certificates expire that names in memory are answered with."""
