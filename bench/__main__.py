@@ -14,7 +14,7 @@ from bench import load, peers, processes
 from bench.scene import Scene, machine
 from bench.tables import put_into
 
-TABLES = ("handshakes", "relay")
+TABLES = ("handshakes", "scale", "first_visit", "storm", "renewal", "relay", "flood")
 PROGRAMS = ("tls", "smb", "python_servers")
 """Beside the tables: one part each, with options of its own."""
 
@@ -30,15 +30,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="centcert-bench.") as scratch:
         root = Path(scratch)
         root.chmod(0o755)  # servers that give up root still read it
-        scene = Scene(
-            root,
-            processes.Cores.choose(),
-            load.compile_load(root),
-            quick=arguments.quick,
-            full=arguments.full,
-        )
-        for name in [arguments.name] if arguments.name else TABLES:
-            _run(name, scene, arguments.markdown)
+        cores, program = processes.Cores.choose(), load.compile_load(root)
+        with load.backend(program, cores.client) as port:
+            scene = Scene(root, cores, program, port, quick=arguments.quick, full=arguments.full)
+            for name in [arguments.name] if arguments.name else TABLES:
+                _run(name, scene, arguments.markdown)
 
 
 def _run(name: str, scene: Scene, page: Path | None) -> None:

@@ -122,8 +122,14 @@ class Client:
         if self._process.stdout.readline() != b"ready\n":
             raise RuntimeError("The load client ended early.")
 
+    def go(self) -> None:
+        """Let it go on, now that the clocks are read."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"go\n")
+        self._process.stdin.flush()
+
     def result(self) -> Result:
-        """Let it go on, and wait for its end."""
+        """Let it go on, if it does not yet, and wait for its end."""
         output, _ = self._process.communicate(b"go\n")
         return msgspec.json.decode(output.splitlines()[-1], type=Result)
 

@@ -89,6 +89,7 @@ class Running:
     Attributes:
         peer: what it is.
         port: where it listens.
+        root: its folder.
         started_s: from its start to its first handshake, in seconds.
     """
 
@@ -100,6 +101,7 @@ class Running:
         """
         self.peer = peer
         self.port = plan.port
+        self.root = plan.root
         self._plan = plan
         self._started: list[subprocess.Popen[bytes]] = []
         plan.root.mkdir(parents=True, exist_ok=True)
@@ -129,9 +131,9 @@ class Running:
         """All its processes."""
         return [pid for process in self._started for pid in processes.tree(process.pid)]
 
-    def cpu_us(self) -> float:
+    def cpu_us(self, patience_s: float = 3.0) -> float:
         """Return the CPU time it has used when it has come to rest."""
-        return processes.settled_cpu_us(self.pids)
+        return processes.settled_cpu_us(self.pids, patience_s)
 
     def memory_bytes(self) -> int:
         """Return its memory now."""
@@ -151,13 +153,6 @@ class Running:
                 words = self._log.read_text(errors="replace")[-800:]
                 raise TimeoutError(f"{self.peer.name} does not serve {name}: {words}")
             time.sleep(_POLL_S)
-
-
-def run(peer: Peer, root: Path, sites: Sites, backend_port: int, core: int) -> Running:
-    """Start a peer on a free port, with its files in a folder of its own."""
-    folder = root / "".join(c if c.isalnum() else "-" for c in peer.name)
-    shutil.rmtree(folder, ignore_errors=True)
-    return Running(peer, Plan(folder, sites, free_port(), backend_port), core)
 
 
 def shakes_hands(port: int, name: str) -> bool:

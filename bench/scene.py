@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import load, peers, processes
-from bench.sites import Sites, issue
+from bench import load, peers, processes, sites
+from bench.file_server import FileServer, file_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
+    from bench.sites import Sites
     from centcert.testing import KeyType
 
 
@@ -26,6 +28,7 @@ class Scene:
         scratch: a folder that is emptied afterwards.
         cores: the server's and the visitors'.
         program: the compiled load client.
+        backend_port: where the backend listens, on the visitors' core.
         quick: a few minutes for all tables; the spread is wider.
         full: also what takes many minutes or gigabytes.
     """
@@ -33,6 +36,7 @@ class Scene:
     scratch: Path
     cores: processes.Cores
     program: Path
+    backend_port: int
     quick: bool = False
     full: bool = False
 
@@ -44,29 +48,61 @@ class Scene:
     def sites(self, count: int, key_type: KeyType = "ec-p256") -> Sites:
         """Return ``count`` names, each with a certificate of its own; made at most once."""
         root = self.scratch / f"sites-{key_type}-{count}"
-        if not root.exists():
-            return issue(root, count, key_type)
-        return Sites(root / "certificates", root / "names", count)
+        return sites.found(root, count) if root.exists() else sites.issue(root, count, key_type)
+
+    def shared_sites(self, count: int) -> Sites:
+        """Return ``count`` names that share one certificate; made at most once."""
+        root = self.scratch / f"shared-{count}"
+        return sites.found(root, count) if root.exists() else sites.share(root, count)
 
     def load(self, served: Sites) -> load.Load:
         """Return a client of these names, on its core; ``dataclasses.replace`` says how it is."""
         return load.Load(self.program, self.cores.client, served.names_file)
 
-    def backend(self) -> contextlib.AbstractContextManager[int]:
-        """Run the backend on the visitors' core; yield its port."""
-        return load.backend(self.program, self.cores.client)
+    def start(
+        self,
+        peer: peers.Peer,
+        served: Sites,
+        *,
+        patience_s: float = 30.0,
+        file_server: FileServer | None = None,
+        root: Path | None = None,
+    ) -> peers.Running:
+        """Start a server.
+
+        Args:
+            peer: which.
+            served: names and certificates.
+            patience_s: until its first handshake.
+            file_server: for Centcert: read from there.
+            root: its folder, to start it again with what it has written; else a new one.
+
+        Raises:
+            TimeoutError: there was no handshake in time.
+        """
+        if root is None:
+            root = Path(tempfile.mkdtemp(dir=self.scratch))
+            root.chmod(0o755)
+        plan = peers.Plan(
+            root,
+            served,
+            load.free_port(),
+            self.backend_port,
+            store=None if file_server is None else file_server.url,
+            options=() if file_server is None else file_server.options,
+        )
+        return peers.Running(peer, plan, self.cores.server, patience_s=patience_s)
 
     @contextlib.contextmanager
     def running(self, chosen: Sequence[peers.Peer], served: Sites) -> Iterator[list[peers.Running]]:
         """Run servers beside each other; those that are not measured wait and cost nothing."""
         with contextlib.ExitStack() as stack:
-            port = stack.enter_context(self.backend())
-            yield [
-                stack.enter_context(
-                    peers.run(peer, self.scratch / "peers", served, port, self.cores.server)
-                )
-                for peer in chosen
-            ]
+            yield [stack.enter_context(self.start(peer, served)) for peer in chosen]
+
+    def file_server(self, served: Sites) -> contextlib.AbstractContextManager[FileServer]:
+        """Serve the certificates by Samba, on the visitors' core: it is another machine."""
+        root = Path(tempfile.mkdtemp(dir=self.scratch, prefix="smb"))
+        return file_server(root, served.folder, self.cores.client)
 
     def in_turns(
         self,

@@ -64,6 +64,11 @@ def share(root: Path, count: int) -> Sites:
     return sites
 
 
+def found(root: Path, count: int) -> Sites:
+    """Return what was made in ``root`` before."""
+    return Sites(root / "certificates", root / "names", count)
+
+
 def unknown(path: Path, count: int) -> Path:
     """Write names that nobody has, one a line."""
     path.write_text("".join(f"no{number}.nowhere.example\n" for number in range(count)))
@@ -75,4 +80,4 @@ def _named(root: Path, count: int) -> Sites:
     folder.mkdir(parents=True)
     names_file = root / "names"
     names_file.write_text("".join(f"www{number}.{DOMAIN}\n" for number in range(count)))
-    return Sites(folder, names_file, count)
+    return found(root, count)

@@ -1,0 +1,93 @@
+"""Table 3: what the first visit to a name costs, from a folder and from a file server."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from bench import peers
+from bench.scene import cpu_of_visits
+from bench.tables import Table, compared
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bench.load import Result
+    from bench.scene import Scene
+    from bench.sites import Sites
+
+SERVERS = (peers.NGINX_VARIABLE, peers.NGINX_LUA, peers.CADDY_ASKING, peers.CENTCERT)
+RATE = 500
+NOTE = (
+    "From connecting to the end of the handshake, one visit at a time; at a pace, from when the"
+    " visit was due. The file server is a Samba on this machine, on the visitors' core; what goes"
+    " to and from it is encrypted. nginx with a variable has no other visits than first ones."
+)
+
+
+def tables(scene: Scene) -> Iterator[Table]:
+    """Measure CPU beside those that read local files, then latency with the file server too."""
+    batch = 50 if scene.quick else 100
+    served = scene.sites(batch * (scene.rounds + 1))
+    begun: dict[str, int] = {}
+
+    def measure(server: peers.Running) -> float:
+        first = begun.get(server.peer.name, 0)
+        begun[server.peer.name] = first + batch
+        client = replace(scene.load(served), bytes=16, first=first)
+        return cpu_of_visits(server, client, batch)
+
+    with scene.running(SERVERS, served) as servers:
+        figures = scene.in_turns(servers, measure)
+    yield compared(
+        "CPU for a first visit, local files, ECDSA P-256",
+        "us of CPU",
+        figures,
+        peers.NGINX_VARIABLE.name,
+        notes=("A visit as in table 1, to a name that was never visited.",),
+    )
+    yield _latencies(scene)
+
+
+def _latencies(scene: Scene) -> Table:
+    singles, paced = (200, 1_000) if scene.quick else (1_000, 5_000)
+    served = scene.sites(singles + paced + 1)
+    rows = []
+    for peer in SERVERS:
+        with scene.start(peer, served) as server:
+            name = f"{peer.name}, folder" if peer is peers.CENTCERT else peer.name
+            rows.append((name, *_latency(scene, server, served, singles, paced)))
+    with (
+        scene.file_server(served) as files,
+        scene.start(peers.CENTCERT, served, file_server=files) as server,
+    ):
+        name = f"{peers.CENTCERT.name}, SMB"
+        rows.append((name, *_latency(scene, server, served, singles, paced)))
+    columns = ("server", "first", "warm", "added, p50", f"first at {RATE}/s", "warm", "refused")
+    return Table("Latency of a first visit, ECDSA P-256, in ms: p50 / p99", columns, rows, (NOTE,))
+
+
+def _latency(
+    scene: Scene, server: peers.Running, served: Sites, singles: int, paced: int
+) -> tuple[str, ...]:
+    """Visit the first names one at a time and the others at a pace, each twice."""
+    # ``Running`` has visited the first name: the connection to the store stands.
+    one = replace(scene.load(served), parallel=1, first=1)
+    many = replace(scene.load(served), parallel=2_000, rate=RATE, first=1 + singles)
+    cold = one.visit(server.port, singles).check()
+    warm = one.visit(server.port, singles).check()
+    storm = many.visit(server.port, paced)
+    calm = many.visit(server.port, paced)
+    added_us = statistics.median(cold.latencies_us) - statistics.median(warm.latencies_us)
+    refused = storm.refused + storm.failed
+    return (
+        *map(_shown, (cold, warm)),
+        f"{added_us / 1000:.2f}",
+        *map(_shown, (storm, calm)),
+        f"{refused}",
+    )
+
+
+def _shown(result: Result) -> str:
+    return f"{result.percentile_ms(50):.2f} / {result.percentile_ms(99):.2f}"
