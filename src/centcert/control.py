@@ -11,7 +11,7 @@ import asyncio
 import os
 import socket
 import struct
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 import msgspec
@@ -24,7 +24,7 @@ from centcert.provider.health import StoreHealth
 from centcert.tracing import Traced, Tracing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
 MAX_LINE_BYTES: Final = 1024 * 1024
@@ -177,6 +177,40 @@ async def control_socket(
     Raises:
         SettingsError: the socket cannot be opened, or another node listens there.
     """
+    with control_listening(path) as listening:
+        async with control_answering(listening, answer):
+            yield
+
+
+@contextmanager
+def control_listening(path: Path) -> Iterator[socket.socket]:
+    """Listen at ``path`` while the block runs; who connects waits until somebody answers.
+
+    Raises:
+        SettingsError: the socket cannot be opened, or another node listens there.
+    """
+    _make_room(path)
+    with socket.socket(socket.AF_UNIX) as listening:
+        try:
+            listening.bind(str(path))
+            os.chmod(path, 0o600)  # noqa: PTH101  before it listens: nobody can have connected
+            ours = _identity(path)
+            listening.listen()
+        except OSError as error:
+            raise SettingsError(f"{path} cannot be opened: {error.strerror or error}.") from error
+        try:
+            yield listening
+        finally:
+            with suppress(OSError):
+                if _identity(path) == ours:  # not another node's, if ours was taken away
+                    os.unlink(path)  # noqa: PTH108  in memory: no disk is waited for
+
+
+@asynccontextmanager
+async def control_answering(
+    listening: socket.socket, answer: Callable[[Request], Awaitable[Reply | Stream]]
+) -> AsyncIterator[None]:
+    """Answer who connects to ``listening``, which stays the caller's, while the block runs."""
     talks: set[asyncio.Task[None]] = set()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -199,28 +233,14 @@ async def control_socket(
         talks.add(task)
         task.add_done_callback(talks.discard)
 
-    _make_room(path)
-    listening = socket.socket(socket.AF_UNIX)
-    try:
-        listening.bind(str(path))
-        os.chmod(path, 0o600)  # noqa: PTH101  before it listens: nobody can have connected
-        ours = _identity(path)
-        server = await asyncio.start_unix_server(serve, sock=listening, limit=MAX_LINE_BYTES)
-    except OSError as error:
-        listening.close()
-        raise SettingsError(f"{path} cannot be opened: {error.strerror or error}.") from error
-    try:
-        async with server:
-            try:
-                yield
-            finally:  # nobody who is silent, or waits for an answer, keeps the node from ending
-                server.close()
-                for task in tuple(talks):
-                    task.cancel()
-    finally:
-        with suppress(OSError):
-            if _identity(path) == ours:  # not another node's, if ours was taken away
-                os.unlink(path)  # noqa: PTH108  in memory: no disk is waited for
+    server = await asyncio.start_unix_server(serve, sock=listening.dup(), limit=MAX_LINE_BYTES)
+    async with server:
+        try:
+            yield
+        finally:  # nobody who is silent, or waits for an answer, keeps the node from ending
+            server.close()
+            for task in tuple(talks):
+                task.cancel()
 
 
 async def ask(path: Path, request: Request, kind: type[R]) -> R:
