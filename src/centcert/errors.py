@@ -205,6 +205,10 @@ class FileBusy(StoreBusy):
     """A writer holds the file or changes it, and the store is well: it is read a moment later."""
 
 
+class StoreUnwatchable(StoreError):
+    """The store is well, and does not tell of changes, or not of all: they are polled for."""
+
+
 class StoreDenied(StoreError):
     """The store refuses the account this file or this folder."""
 

@@ -12,7 +12,7 @@ import random
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
-from centcert.errors import StoreError
+from centcert.errors import StoreError, StoreUnwatchable
 from centcert.names import HostName, pattern_of
 from centcert.provider.events import Listed, Listener, WatchFailed, Watching
 
@@ -64,6 +64,7 @@ class Freshness:
         self._changed_keys: set[str] = set()
         self._watch: object | None = None  # stands for the watch that tells all now
         self._watch_failed = False
+        self._told: str | None = None  # why changes are not seen
         self._noted = asyncio.Event()
         self._look_now = asyncio.Event()
 
@@ -77,8 +78,10 @@ class Freshness:
                         pause_s = REWATCH_S[0]
                         self._note(change.key)
             except StoreError as error:
+                if isinstance(error, StoreUnwatchable) and not self._watch_failed:
+                    self._look_now.set()  # no watch will ask for the first listing
                 self._watch_failed = True
-                self._listener(WatchFailed(error))
+                self._tell_failed(error)
             finally:
                 self._distrust()
             await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))  # noqa: S311  jitter is no secret
@@ -109,10 +112,10 @@ class Freshness:
             except StoreError as error:
                 failures += 1
                 self._loader.index.fresh = False
-                self._listener(WatchFailed(error))
+                self._tell_failed(error)
             else:
                 if failures and not self._watch_failed:
-                    self._listener(Watching())
+                    self._tell_watching()
                 failures = 0
 
     async def _compare(self) -> None:
@@ -161,6 +164,16 @@ class Freshness:
             if number % SLICE == 0:
                 await asyncio.sleep(0)
 
+    def _tell_failed(self, error: StoreError) -> None:
+        """Tell why changes are not seen, once until the reason is another one."""
+        if str(error) != self._told:
+            self._told = str(error)
+            self._listener(WatchFailed(error))
+
+    def _tell_watching(self) -> None:
+        self._told = None
+        self._listener(Watching())
+
     def _distrust(self) -> None:
         self._watch = None
         self._loader.index.fresh = False
@@ -170,7 +183,7 @@ class Freshness:
             self._distrust()
             self._watch = object()
             self._watch_failed = False
-            self._listener(Watching())
+            self._tell_watching()
             self._cache.forget_absences()
             self._look_now.set()
         else:

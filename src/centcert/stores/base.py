@@ -136,9 +136,11 @@ class Store(ABC):
 
         The first is ``Change(None)`` as soon as the store is being watched: who looks
         then misses nothing. It comes again whenever changes were lost. A change may be
-        reported more than once, before the new blob can be fetched, and late. A store
-        that can tell nothing yields nothing and never ends, and the caller polls.
-        Raises as ``fetch`` does when the store goes away; the caller watches anew.
+        reported more than once, before the new blob can be fetched, and late. Raises as
+        ``fetch`` does when the store goes away; the caller watches anew.
+
+        Raises:
+            StoreUnwatchable: the store would not tell of every change; the caller polls.
         """
 
     async def close(self) -> None:  # noqa: B027  a store with nothing to close need not say so

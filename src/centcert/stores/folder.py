@@ -40,8 +40,8 @@ the path, is no event of the folder."""
 class FolderStore(Store):
     """The regular files of one folder, and the links within it.
 
-    Changes are seen as they happen when this machine makes them. Those that another
-    machine makes on a network mount are found by polling only.
+    Changes are seen as they happen. A folder on a network mount cannot be watched: it
+    would tell only of those that this machine makes.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, timeout_s: float = TIMEOUT_S) -> None:

@@ -11,6 +11,7 @@ import os
 import stat
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
 from centcert.credential import MAX_BLOB_BYTES
@@ -19,8 +20,10 @@ from centcert.errors import (
     StoreDenied,
     StoreError,
     StoreUnavailable,
+    StoreUnwatchable,
 )
 from centcert.stores.base import Blob, StoredFile, too_large
+from centcert.stores.mounts import LOCAL, file_system, mount_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -99,10 +102,12 @@ class Directory:
         """Begin to watch the folder; return its identity and where its links point.
 
         Raises:
+            StoreUnwatchable: other machines can change it.
             Unsettled: the folder was replaced meanwhile.
         """
         identity = self.identity()
-        with self._faults():
+        self._check_watchable()
+        with self._open(os.O_RDONLY), self._faults():
             inotify.watch(self._path)
         with self._open(os.O_RDONLY) as folder, self._faults(), os.scandir(folder) as entries:
             keys = [_key(entry) for entry in entries if entry.is_symlink()]
@@ -110,6 +115,18 @@ class Directory:
         if self.identity() != identity:
             raise Unsettled
         return identity, links
+
+    def _check_watchable(self) -> None:
+        with self._open() as folder, self._faults():
+            kind = _file_system(folder)
+        if kind not in LOCAL:
+            where = "a file system of an unknown kind" if kind is None else f"a {kind} file system"
+            raise StoreUnwatchable(
+                self._path,
+                f"{self._path} is on {where}, which does not tell what other machines change:"
+                " their changes are seen within refresh; lower it, or name a share itself, as"
+                " smb://server/share.",
+            )
 
     def look_at(self, keys: Iterable[str]) -> tuple[dict[str, str], bool]:
         """Return those of ``keys`` that are links now, and whether one leads to a folder."""
@@ -122,12 +139,21 @@ class Directory:
         try:
             folder = os.open(self._path, access | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
+            if access == os.O_RDONLY and error.errno in _DENIED:
+                raise StoreDenied(self._path, self._unlisted()) from error
             self._fail(error)
         try:
             self._check_mount(folder)
             yield folder
         finally:
             os.close(folder)
+
+    def _unlisted(self) -> str:
+        return (
+            f"{self._path} may not be listed by this account: grant it the right to read the"
+            " folder. Until then changes are not seen, and made-up names can crowd out the first"
+            " visits of real ones."
+        )
 
     def _check_mount(self, folder: int) -> None:
         with self._faults():
@@ -270,6 +296,12 @@ def _version(info: os.stat_result) -> str:
     its time of modification preserved.
     """
     return f"{info.st_mtime_ns:x}-{info.st_ctime_ns:x}-{info.st_size:x}-{info.st_ino:x}"
+
+
+def _file_system(folder: int) -> str | None:
+    number = mount_id(Path(f"/proc/self/fdinfo/{folder}").read_text())
+    mounts = Path("/proc/self/mountinfo").read_text(errors="replace")
+    return file_system(mounts, number)
 
 
 def _real_path(descriptor: int) -> str:

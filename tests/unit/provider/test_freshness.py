@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
-from centcert.errors import UnknownName
+from centcert.errors import StoreUnwatchable, UnknownName
 from centcert.names import HostName
 from centcert.provider import Provider
-from centcert.provider.events import Refreshed, WatchFailed, Watching
+from centcert.provider.events import Listed, Refreshed, WatchFailed, Watching
 from centcert.stores import Change, MemoryStore
 from tests.unit.provider.conftest import AUTHORITY, Rig, pem
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 WWW = HostName.parse("www.contoso.example")
 MAIL = HostName.parse("mail.contoso.example")
 KEY, WILD = "www.contoso.example.pem", "_.contoso.example.pem"
+MAIL_KEY = "mail.contoso.example.pem"
 
 
 class Slow(MemoryStore):
@@ -240,3 +242,44 @@ async def test_what_was_refreshed_was_not_used_thereby(rig: Rig):
         assert not entry.used
         provider.known(WWW)
         assert entry.used
+
+
+class Unwatchable(MemoryStore):
+    """A store that tells of no changes, as a folder on a network mount."""
+
+    def __init__(self, *reasons: str) -> None:
+        super().__init__()
+        self.reasons = itertools.cycle(reasons)
+
+    async def watch(self) -> AsyncGenerator[Change, None]:
+        for reason in self.reasons:
+            raise StoreUnwatchable(self.url, reason)
+        yield Change(None)
+
+
+def unseen(provider: Provider) -> list[str]:
+    return [one.sentence for one in provider.findings() if one.code == "changes-unseen"]
+
+
+@pytest.mark.usefixtures("_quick")
+async def test_a_store_that_cannot_be_watched_is_polled_and_found():
+    rig = Rig(files=Unwatchable("It tells of nothing."))
+    rig.files.put(KEY, pem(WWW))
+    async with rig.provider(refresh_s=3600) as provider:
+        await rig.until(Listed)  # at once, and not after refresh
+        assert not provider._loader.index.fresh, "what it does not list may be there by now"
+        assert unseen(provider) == ["It tells of nothing."]
+        assert (await provider.credential(WWW)).covers(WWW)
+        rig.files.put(MAIL_KEY, pem(MAIL))
+        assert (await provider.credential(MAIL)).covers(MAIL)
+        await asyncio.sleep(0.05)  # several tries to watch it
+        assert rig.kinds().count("WatchFailed") == 1, "the same is told once"
+        assert rig.kinds().count("Listed") == 1
+
+
+@pytest.mark.usefixtures("_quick")
+async def test_another_reason_why_changes_are_not_seen_is_told():
+    rig = Rig(files=Unwatchable("One.", "Other."))
+    async with rig.provider(refresh_s=3600) as provider:
+        await rig.until(WatchFailed, times=2)
+        assert unseen(provider) in (["One."], ["Other."])

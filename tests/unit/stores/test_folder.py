@@ -31,7 +31,7 @@ from centcert.stores.inotify import Inotify
 from centcert.stores.posix import Directory, Unsettled
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
 KEY = "www.contoso.example.pfx"
@@ -358,9 +358,11 @@ async def test_a_folder_that_may_not_be_entered(nobodys: FolderStore, path: Path
     (path / KEY).write_bytes(b"here")
     path.chmod(0o600)
     try:
-        for call in (nobodys.fetch(KEY), nobodys.fetch("absent.pfx"), nobodys.list()):
+        for call in (nobodys.fetch(KEY), nobodys.fetch("absent.pfx")):
             with pytest.raises(StoreDenied, match="may not be read by this account"):
                 await call
+        with pytest.raises(StoreDenied, match="may not be listed by this account"):
+            await nobodys.list()
     finally:
         path.chmod(0o755)
 
@@ -369,10 +371,15 @@ async def test_a_folder_that_may_be_entered_but_not_listed(nobodys: FolderStore,
     (path / KEY).write_bytes(b"here")
     path.chmod(0o311)
     assert await data_of(nobodys, KEY) == b"here"
-    with pytest.raises(StoreDenied):
-        await nobodys.list()
-    with pytest.raises(StoreDenied):
-        await anext(nobodys.watch())
+    calls: list[Callable[[], Awaitable[object]]] = [nobodys.list, lambda: anext(nobodys.watch())]
+    for call in calls:
+        with pytest.raises(StoreDenied) as refused:
+            await call()
+        assert str(refused.value) == (
+            f"{path} may not be listed by this account: grant it the right to read the folder."
+            " Until then changes are not seen, and made-up names can crowd out the first visits of"
+            " real ones."
+        )
 
 
 async def test_rights_that_change_are_a_change(store: FolderStore, path: Path):

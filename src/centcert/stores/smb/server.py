@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from centcert import smb3
 from centcert.credential import MAX_BLOB_BYTES
-from centcert.errors import StoreBusy, StoreError, StoreUnavailable
+from centcert.errors import StoreBusy, StoreError, StoreUnavailable, StoreUnwatchable
 from centcert.smb3 import Kind
 from centcert.stores.events import SmbStep
 from centcert.stores.smb.choice import CoolDown, Standing
@@ -58,10 +58,6 @@ DRIFT: Final = 0.001
 0.0005 slower (adjtimex(2))."""
 
 _TICK_S: Final = 1e-7  # of a FILETIME
-
-
-class Unwatchable(Exception):
-    """The server keeps no record of changes: ``change notify = no`` in Samba."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +217,7 @@ class FileServer:
         seconds after ``still`` says no.
 
         Raises:
-            Unwatchable: the server keeps no record of changes.
+            StoreUnwatchable: the server keeps no record of changes.
             StoreError: it cannot be watched, or no longer.
         """
         folder, timeout_s = self._location.folder, self._timing.try_s
@@ -244,7 +240,13 @@ class FileServer:
                         yield None
         except smb3.SmbError as error:
             if isinstance(error, smb3.StatusError) and error.kind is Kind.UNSUPPORTED:
-                raise Unwatchable from error
+                url = self.scene.url
+                sentence = (
+                    f"{url} does not tell of changes: they are seen within refresh; lower it, or"
+                    " have the server tell (Samba: change notify = yes, kernel change notify ="
+                    " yes)."
+                )
+                raise StoreUnwatchable(url, sentence) from error
             if _is_gone(error):
                 line.connection.abort()
             if not line.retired:

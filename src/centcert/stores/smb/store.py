@@ -14,7 +14,7 @@ from centcert.stores.smb.errands import Errands
 from centcert.stores.smb.gate import REST_S as ACCOUNT_REST_S
 from centcert.stores.smb.gate import Gate
 from centcert.stores.smb.inspection import Inspection
-from centcert.stores.smb.server import FileServer, Timing, Unwatchable
+from centcert.stores.smb.server import FileServer, Timing
 
 if TYPE_CHECKING:
     import builtins
@@ -120,8 +120,6 @@ class SmbStore(Store):
                     async for batch in batches:
                         for change in _changes(batch):
                             yield change
-            except Unwatchable:
-                await self._errands.ended.wait()
             except StoreError:
                 self._check_open()
                 raise
