@@ -42,7 +42,7 @@ from centcert.provider import CacheLimits, Provider
 from centcert.provider.answering import answer, answer_from_memory
 from centcert.provider.freshness import Freshness
 from centcert.provider.lastgood import LastGood
-from centcert.provider.policy import DEFAULT_POLICY
+from centcert.provider.policy import DEFAULT_POLICY, Action, Policy
 from centcert.stores import MemoryStore
 from centcert.testing import Authority, FaultyStore, ManualClock
 
@@ -83,6 +83,8 @@ FAULTS: Final = (
     StoreAuthenticationFailed,
     StoreInsecure,
 )
+
+STRICT: Final = Policy(unavailable=Action.REFUSE, bad=Action.REFUSE)
 
 AUTHORITY: Final = Authority()
 
@@ -171,6 +173,7 @@ class Machine(RuleBasedStateMachine):
         self.ever: dict[str, set[bytes]] = {key: set() for key in KEYS}
         self.in_memory: dict[str, tuple[str, File]] = {}  # the key and file that a name gets
         self.copies: dict[str, tuple[str, File]] = {}
+        self.recalled: set[str] = set()  # whose memory is a copy
         self.absent: set[str] = set()  # told so when the store answered; a fault is never told so
         self.waiting: dict[str, asyncio.Task[Credential]] = {}
         self.freshness: Freshness
@@ -312,25 +315,31 @@ class Machine(RuleBasedStateMachine):
         if found is None and not bad:
             self.withdraw(name)
         elif found is not None and not (key in bad and file.not_after >= self.clock.wall()):
-            self.in_memory[name] = self.copies[name] = found
+            self.remember(name, found)
 
-    def look_up(self, name: str) -> None:
+    def remember(self, name: str, found: tuple[str, File]) -> None:
+        self.in_memory[name] = self.copies[name] = found
+        self.recalled.discard(name)
+
+    def look_up(self, name: str, *, copies: bool = True) -> None:
         """What a visit brings when the store answers."""
         if name in self.in_memory:
             self.refresh(name)
             return
         found, bad = self.choose(name)
         if found is not None:
-            self.in_memory[name] = self.copies[name] = found
+            self.remember(name, found)
             self.absent.discard(name)
         elif bad:
-            self.recall(name)
+            if copies:
+                self.recall(name)
         else:
             self.withdraw(name)
 
     def recall(self, name: str) -> None:
         if self.has_good_copy(name):
             self.in_memory[name] = self.copies[name]
+            self.recalled.add(name)
 
     def has_good_copy(self, name: str) -> bool:
         return name in self.copies and self.copies[name][1].not_after >= self.clock.wall()
@@ -339,13 +348,18 @@ class Machine(RuleBasedStateMachine):
         """A store that cannot be asked may have told before that there is nothing any more."""
         if name in self.in_memory:
             return
-        if isinstance(outcome, UnknownName) and not any(key in self.files for key in keys_of(name)):
+        if self.is_gone(name, outcome):
             self.withdraw(name)
         else:
             self.recall(name)
 
+    def is_gone(self, name: str, outcome: Credential | CentcertError) -> bool:
+        held = any(key in self.files for key in keys_of(name))
+        return isinstance(outcome, UnknownName) and not held
+
     def withdraw(self, name: str) -> None:
         self.in_memory.pop(name, None)
+        self.recalled.discard(name)
         self.copies.pop(name, None)
         self.absent.add(name)
 
@@ -368,22 +382,50 @@ class Machine(RuleBasedStateMachine):
         for name in NAMES:
             self.visit(name)
 
-    def outcome(self, name: HostName) -> Credential | CentcertError:
+    @precondition(lambda self: not self.held)
+    @rule(name=st.sampled_from(NAMES))
+    def visit_where_copies_are_refused(self, name: HostName) -> None:
+        """Whatever other listeners were served, this one gets what the store gave."""
+        outcome = self.outcome(name, STRICT)
+        if not self.failing:
+            self.settle()
+            self.look_up(name, copies=False)
+            outcome = self.outcome(name, STRICT)
+        elif name not in self.in_memory and self.is_gone(name, outcome):
+            self.withdraw(name)
+        self.settle()
+        if name in self.in_memory and name not in self.recalled:
+            self.check_outcome(name, outcome)
+        elif self.failing:
+            assert isinstance(outcome, StoreError) or (
+                isinstance(outcome, UnknownName) and name in self.absent
+            )
+        else:
+            found, bad = self.choose(name)
+            if found is None:
+                assert isinstance(outcome, BadBlob if bad else UnknownName), repr(outcome)
+            else:
+                assert isinstance(outcome, Credential), repr(outcome)
+                assert (outcome.key, outcome.fingerprint) == (found[0], found[1].fingerprint)
+
+    def outcome(
+        self, name: HostName, policy: Policy = DEFAULT_POLICY
+    ) -> Credential | CentcertError:
         async def ask() -> Credential | CentcertError:
             async with asyncio.timeout(PATIENCE_S):
                 try:
-                    return await self.ask(name)
+                    return await self.ask(name, policy)
                 except CentcertError as error:
                     return error
 
         return self.runner.run(ask())
 
-    async def ask(self, name: HostName) -> Credential:
+    async def ask(self, name: HostName, policy: Policy = DEFAULT_POLICY) -> Credential:
         """Ask as the front end does."""
-        known = answer_from_memory(self.provider, name, DEFAULT_POLICY)
+        known = answer_from_memory(self.provider, name, policy)
         if known is not None:
             return known
-        answered = await answer(self.provider, name, DEFAULT_POLICY, None)
+        answered = await answer(self.provider, name, policy, None)
         assert answered.name == name
         return answered.credential
 
@@ -555,6 +597,7 @@ class Machine(RuleBasedStateMachine):
     def restart(self) -> None:
         self.runner.run(self.node.aclose())
         self.in_memory.clear()
+        self.recalled.clear()
         self.absent.clear()
         waited, self.waiting = self.waiting, {}
         for name, task in waited.items():

@@ -39,8 +39,11 @@ class Answer(NamedTuple):
 class Answers(Protocol):
     """What a front end asks: a ``Provider``, or a worker's way to the one of its node."""
 
-    def known(self, name: HostName) -> Credential | None:
-        """Return the credential of ``name`` if it is in memory here, without waiting."""
+    def known(self, name: HostName, *, copies: bool = True) -> Credential | None:
+        """Return the credential of ``name`` if it is in memory here, without waiting.
+
+        ``copies``: whether it may be a last-good copy, which the store did not give.
+        """
 
     async def answer(self, name: HostName, policy: Policy, default: HostName | None) -> Answer:
         """Return what a handshake for ``name`` gets; see the function ``answer``."""
@@ -58,7 +61,7 @@ def answer_from_memory(provider: Answers, name: HostName, policy: Policy) -> Cre
     Raises:
         CredentialExpired: it is outside its dates, and the policy refuses that.
     """
-    credential = provider.known(name)
+    credential = provider.known(name, copies=policy.serves_copies)
     if credential is not None and policy.expired is Action.REFUSE:
         _check_dates(provider, name, credential)
     return credential
@@ -122,6 +125,9 @@ def condition_of(error: CentcertError) -> Condition:
 
 
 async def _ask_store(provider: Provider, name: HostName, policy: Policy) -> Credential:
+    known = provider.known(name) if policy.serves_copies else None
+    if known is not None:  # the default name's, for one, or what has come meanwhile
+        return known
     if policy.unavailable is Action.REFUSE or not provider.has_copy(name):
         return await provider.credential(name)
     try:

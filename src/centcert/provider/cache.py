@@ -62,6 +62,11 @@ class Entry:
     used: bool = False
     until: float = inf
 
+    @property
+    def is_copy(self) -> bool:
+        """Whether this is a last-good copy: not every listener may answer with it."""
+        return not self.examined
+
     def is_borne_out(self, listing: Mapping[str, str]) -> bool:
         """Say whether a look-up would find the same, by a listing of versions by key."""
         return bool(self.examined) and all(

@@ -57,6 +57,11 @@ class Policy:
     expired: Action = Action.SERVE
     no_name: Action = Action.DEFAULT
 
+    @property
+    def serves_copies(self) -> bool:
+        """Whether a last-good copy may answer, whatever has kept the store from doing so."""
+        return self.unavailable is Action.LAST_GOOD and self.bad is Action.LAST_GOOD
+
 
 DEFAULT_POLICY: Final = Policy()
 

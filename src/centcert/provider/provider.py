@@ -159,14 +159,15 @@ class Provider:
     ) -> None:
         await self._stack.aclose()
 
-    def known(self, name: HostName) -> Credential | None:
+    def known(self, name: HostName, *, copies: bool = True) -> Credential | None:
         """Return the credential of ``name`` if it is in memory, without waiting.
 
         A stale one is returned too, and refreshed behind. ``None`` says nothing about
-        the store: ask ``credential``.
+        the store: ask ``credential``. ``copies``: whether it may be a last-good copy that
+        ``copy`` has recalled, for this caller or for another.
         """
         entry = self._cache.touch(name)
-        if entry is None:
+        if entry is None or (entry.is_copy and not copies):
             return None
         stale = entry.fresh_until <= self._clock.monotonic()
         if stale:
@@ -180,8 +181,8 @@ class Provider:
     async def credential(self, name: HostName) -> Credential:
         """Return the credential of ``name``, from memory or from the store.
 
-        It covers the name. However many callers wait for one name, it is looked up
-        once; a cancelled caller leaves the others alone.
+        It covers the name, and is no last-good copy. However many callers wait for one
+        name, it is looked up once; a cancelled caller leaves the others alone.
 
         Raises:
             UnknownName: the store holds no file for the name.
@@ -190,7 +191,7 @@ class Provider:
             Overloaded: too many look-ups are under way.
             SettingsError: a password file cannot be read.
         """
-        known = self.known(name)
+        known = self.known(name, copies=False)
         if known is not None:
             return known
         if (steps := self._audience.steps) is not None:
@@ -218,6 +219,9 @@ class Provider:
 
     def has_copy(self, name: HostName) -> bool:
         """Say whether this node has a last-good copy for ``name``, without I/O."""
+        entry = self._cache.peek(name)
+        if entry is not None and entry.is_copy:
+            return True
         return self._last_good is not None and self._last_good.has(name)
 
     async def copy(self, name: HostName) -> Credential | None:
@@ -257,7 +261,13 @@ class Provider:
         if name in self._look_ups:  # it may have begun before the change
             with suppress(CentcertError):
                 await self._look_ups.join(name, self._look_up)
-        return await self._look_ups.join(name, self._look_up)
+        try:
+            return await self._look_ups.join(name, self._look_up)
+        except CentcertError:
+            entry = self._cache.peek(name)  # a copy, of which others are not told
+            if entry is None:
+                raise
+            return entry.credential
 
     def reload_all(self) -> int:
         """Begin to look up every remembered name anew; return how many they are."""
@@ -303,9 +313,9 @@ class Provider:
         return None if entry is None else entry.key
 
     def held(self, name: HostName) -> Credential | None:
-        """Return what answers ``name`` from memory, if anything does; no use of it."""
+        """Return what the store gave for ``name``, if it is in memory; no use of it."""
         entry = self._cache.peek(name)
-        return None if entry is None else entry.credential
+        return None if entry is None or entry.is_copy else entry.credential
 
     @property
     def store_url(self) -> str:
@@ -355,7 +365,7 @@ class Provider:
         for rejected in found.rejected:
             self.tell(Unusable(name, rejected.key, rejected.error))
         if held is not None and self._is_better(held, found):
-            return self._keep(name, held, found.refusal(name))
+            return self._keep(name, held, found.refusal(name), found.answer)
         if found.answer is None:
             raise self._without_answer(name, found, held)
         self._remember(name, found.answer, found)
@@ -411,11 +421,18 @@ class Provider:
         if self._last_good is not None:
             self._last_good.keep(name, answer.version, answer.credential)
 
-    def _keep(self, name: HostName, held: Entry, error: CentcertError) -> Credential:
+    def _keep(
+        self, name: HostName, held: Entry, error: CentcertError, answer: Loaded | None = None
+    ) -> Credential:
+        """Go on with what is held; but return a copy to nobody: a policy may refuse it."""
         held.fresh_until = self._clock.monotonic() + RETRY_S
         self._check_dates(name, held.credential)
         self.tell(Kept(name, error))
-        return held.credential
+        if not held.is_copy:
+            return held.credential
+        if answer is None:
+            raise error
+        return answer.credential
 
     def _fresh_until(self, until: float) -> float:
         """A date ends freshness too, and may have done so while the name was looked up."""

@@ -92,6 +92,10 @@ async def _nothing(*_: object) -> None:
     pass
 
 
+def _absent(name: HostName) -> None:
+    raise UnknownName(name)
+
+
 async def ask(
     provider: Provider,
     name: HostName,
@@ -187,6 +191,68 @@ async def test_who_refuses_while_the_store_is_away_serves_no_copy(rig: Rig, node
         with pytest.raises(StoreUnavailable):
             await ask(provider, WWW, refusing("unavailable"))
         assert "Recalled" not in rig.kinds()
+
+
+async def test_a_copy_that_others_are_served_is_not_for_who_refuses(rig: Rig, nodes: Nodes):
+    """Guards: once recalled for one listener, a copy answered all of them from memory."""
+    rig.files.put(KEY, pem(WWW))
+    await nodes.serve_once(WWW)
+    rig.store.fail()
+    strict = refusing("unavailable")
+    async with nodes.start() as provider:
+        copy = (await ask(provider, WWW)).credential
+        assert provider.held(WWW) is None, "or a worker would keep it for all its listeners"
+        assert answer_from_memory(provider, WWW, strict) is None
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                await ask(provider, WWW, strict)
+        assert answer_from_memory(provider, WWW, DEFAULT_POLICY) is copy
+        assert (await ask(provider, WWW, refusing("bad"))).credential is copy
+        assert (await provider.reload(WWW)) is copy
+        rig.files.put(KEY, b"-----BEGIN nothing")
+        rig.store.heal()
+        for _ in range(2):
+            with pytest.raises(BadBlob):
+                await ask(provider, WWW, refusing("bad"))
+        assert (await ask(provider, WWW, strict)).credential is copy
+        assert answer_from_memory(provider, WWW, DEFAULT_POLICY) is copy
+        rig.files.put(WILD, pem("*.contoso.example"))
+        assert (await provider.reload(WWW)).key == WILD
+        assert (await ask(provider, WWW, refusing("bad"))).credential.key == WILD
+        assert answer_from_memory(provider, WWW, DEFAULT_POLICY) is copy
+        rig.files.put(KEY, pem(WWW))
+        await rig.until(Refreshed)
+        new = answer_from_memory(provider, WWW, strict)
+        assert new is not None
+        assert new.key == KEY
+
+
+async def test_who_refuses_is_not_answered_by_a_copy_that_comes_while_it_waits(
+    rig: Rig, nodes: Nodes
+):
+    rig.files.put(KEY, pem(WWW))
+    await nodes.serve_once(WWW)
+    rig.store.hold()
+    async with nodes.start() as provider:
+        waiting = asyncio.ensure_future(ask(provider, WWW, refusing("unavailable")))
+        copy = (await ask(provider, WWW)).credential
+        rig.store.fail()
+        rig.store.release()
+        with pytest.raises(StoreUnavailable):
+            await waiting
+        assert answer_from_memory(provider, WWW, DEFAULT_POLICY) is copy
+
+
+async def test_the_copy_of_a_default_name_answers_from_memory(rig: Rig, nodes: Nodes):
+    rig.files.put(FALLBACK_KEY, pem(FALLBACK))
+    await nodes.serve_once(FALLBACK)
+    rig.store.hold()
+    async with nodes.start() as provider:
+        copy = (await ask(provider, FALLBACK)).credential
+        fetches = rig.store.fetched.total()
+        provider._check_worth_asking = _absent  # type: ignore[method-assign]
+        assert await ask(provider, WWW, default=FALLBACK) == (FALLBACK, copy)
+        assert rig.store.fetched.total() == fetches
 
 
 async def test_a_store_that_hangs_is_waited_for_only_so_long(rig: Rig, nodes: Nodes):

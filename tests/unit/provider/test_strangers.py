@@ -9,6 +9,7 @@ import string
 import sys
 from typing import TYPE_CHECKING
 
+from centcert.audience import Audience
 from centcert.errors import CentcertError, NameRefused, Overloaded, StoreUnavailable, UnknownName
 from centcert.names import MAX_NAME_BYTES, HostName
 from centcert.provider import CacheLimits
@@ -86,7 +87,7 @@ def in_tables(provider: Provider) -> int:
 async def test_while_the_store_is_watched_they_cost_it_nothing(rig: Rig):
     rig.files.put(KEY, pem(WWW))
     async with rig.provider(limits=LIMITS) as provider:
-        provider._listener = None
+        provider._audience = Audience()
         await provider.credential(WWW)
         while not provider._loader.index.fresh:
             await asyncio.sleep(0.001)
@@ -115,7 +116,7 @@ async def test_without_a_watch_they_cost_it_no_more_than_their_allowance(
         rig.store.fail()
         await rig.until(WatchFailed)
         rig.store.heal()
-        provider._listener = None
+        provider._audience = Audience()
         requests = rig.store.fetched.total() + rig.store.listed
         blocks = allocated()
         outcomes = await ask_all(provider, made_up(NAMES))
@@ -154,7 +155,7 @@ async def test_names_under_a_wildcard_stay_within_the_bounds(rig: Rig):
     """Each of them is answered, rightly; the memory for that is bounded, and it is decoded once."""
     rig.files.put("_.contoso.example.pem", pem("*.contoso.example"))
     async with rig.provider(limits=LIMITS) as provider:
-        provider._listener = None
+        provider._audience = Audience()
         while not provider._loader.index.fresh:
             await asyncio.sleep(0.001)
         for number in range(5_000):
