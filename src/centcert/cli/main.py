@@ -11,6 +11,7 @@ from centcert.cli.demo import demo
 from centcert.cli.doctor import doctor
 from centcert.cli.explain import explain
 from centcert.cli.export import export
+from centcert.cli.installing import completion, unit
 from centcert.cli.node_commands import reload, status
 from centcert.cli.publish import publish, remove, rollback
 from centcert.cli.serve import serve
@@ -43,6 +44,8 @@ centcert.add_command(remove)
 centcert.add_command(rollback)
 centcert.add_command(status)
 centcert.add_command(trace)
+centcert.add_command(unit)
+centcert.add_command(completion)
 
 
 def main() -> None:
