@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from centcert.credential import MAX_BLOB_BYTES, Credential, decode
-from centcert.errors import PublishRefused, SettingsError, WrongPassword
+from centcert.errors import BadBlob, PublishRefused, SettingsError, WrongPassword
 from centcert.pem import BEGIN, read_pem
 from centcert.pkcs12 import read_pkcs12
 
@@ -80,8 +80,8 @@ def read_file(
 
     Raises:
         SettingsError: the file cannot be read.
-        PublishRefused: it needs a password that is not given, or holds several keys.
-        BadBlob: it cannot be used; see ``credential.decode``.
+        PublishRefused: it cannot be used, needs a password that is not given, or holds
+            several keys.
     """
     name = str(path)
     data = _bytes_of(path)
@@ -96,6 +96,8 @@ def read_file(
                 private_key, certificates = read(data, key=name, passwords=attempt)
         except WrongPassword:
             continue
+        except BadBlob as error:
+            raise PublishRefused(f"{error}.") from error
         return GivenFile(name, private_key, tuple(certificates))
     raise PublishRefused(
         f"{name}: it is protected by a password that is none of those at hand: name the file that"
@@ -109,8 +111,8 @@ def put_together(files: Sequence[GivenFile]) -> list[Given]:
     A chain may come from any of the files. Everything given has to be of use.
 
     Raises:
-        PublishRefused: it is not plain what belongs together, or a file is of no use.
-        BadBlob: a credential is not one for a TLS server.
+        PublishRefused: it is not plain what belongs together, a file is of no use, or a
+            credential is not one for a TLS server.
     """
     keys = _keys(files)
     if not keys:
@@ -209,7 +211,10 @@ def _decoded(
         raise AssertionError(key_file.name)  # it is here for its key
     pem = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
     key = key_file.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return decode(pem + key, key=source, passwords=())
+    try:
+        return decode(pem + key, key=source, passwords=())
+    except BadBlob as error:
+        raise PublishRefused(f"{error}.") from error
 
 
 def _public_key_of(certificate: x509.Certificate) -> bytes | None:

@@ -15,6 +15,7 @@ from centcert.admin.vetting import day, parse_pattern
 from centcert.cli import options
 from centcert.cli.desk import Opened, ask_password, print_files, report
 from centcert.cli.loop import run
+from centcert.names import HostName
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -194,7 +195,7 @@ def _print_vetted(vetted: Vetted) -> None:
         ("valid", f"from {day(certificate.not_before)} to {day(certificate.not_after)}"),
         ("key", f"{certificate.public_key}, belongs to the certificate"),
         ("chain", chain),
-        ("published as", ", ".join(vetted.patterns)),
+        ("published as", ", ".join(map(_in_unicode, vetted.patterns))),
         *(("left out", f"{name}: nothing is looked up by it") for name in vetted.skipped),
         *(("note", remark) for remark in vetted.remarks),
     ]
@@ -233,6 +234,11 @@ def _print_when() -> None:
     click.echo(
         "\nNodes that watch the store take this up at once, the others within their `refresh`."
     )
+
+
+def _in_unicode(pattern: str) -> str:
+    wildcard = "*." if pattern.startswith("*.") else ""
+    return wildcard + HostName(pattern.removeprefix(wildcard)).unicode
 
 
 def _quoted(pattern: str) -> str:
