@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from pathlib import Path
 from typing import Final
 
 from centcert.admin.whole_file import write_whole
 from centcert.errors import SettingsError
+from centcert.secret_files import check_guarded
 
 MAX_SECRET_BYTES: Final = 4096
 
@@ -40,13 +40,12 @@ def read_secret(path: Path) -> bytes:
     """Read the secret in a file: its bytes without one line end.
 
     Raises:
-        SettingsError: the file cannot be read, is too long, or is open to others than
-            its owner.
+        SettingsError: the file cannot be read, is too long, belongs to another user, or is
+            open to others than its owner.
     """
     try:
         with path.open("rb") as file:
-            if _open_to_others(os.fstat(file.fileno())):
-                raise SettingsError(f"{path} is open to others than its owner: chmod 600 {path}")
+            check_guarded(path, os.fstat(file.fileno()))
             secret = file.read(MAX_SECRET_BYTES + 1)
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}.") from error
@@ -84,12 +83,3 @@ def check_secret(secret: bytes) -> None:
         raise SettingsError(
             f"A password is one line of less than {MAX_SECRET_BYTES} bytes: nothing was changed."
         )
-
-
-def _open_to_others(status: os.stat_result) -> bool:
-    others = stat.S_IMODE(status.st_mode) & 0o077
-    if status.st_gid == 0:
-        # systemd gives a service its credentials by an access list, whose mask stat(2) shows
-        # as a right of root's group (acl(5)).
-        others &= ~stat.S_IRGRP
-    return bool(others)

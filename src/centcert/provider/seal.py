@@ -10,7 +10,6 @@ from __future__ import annotations
 import hmac
 import os
 import secrets
-import stat
 from typing import TYPE_CHECKING, Final
 
 from cryptography.exceptions import InvalidTag
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from centcert.errors import SettingsError
+from centcert.secret_files import check_guarded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,11 +129,11 @@ def sealing_key(path: Path) -> bytes:
     """Read the sealing key in a file; make the file, with a fresh key, if there is none.
 
     ``KEY_BYTES`` raw bytes, mode 0600. Of several processes that make it at once, all
-    return the same. A file of ``$CREDENTIALS_DIRECTORY`` may have a group's bit: systemd
-    shows its access list so; it lets no other user into that folder.
+    return the same.
 
     Raises:
-        SettingsError: it cannot be read or made, has another size, or is open to others.
+        SettingsError: it cannot be read or made, has another size, belongs to another user,
+            or is open to others.
     """
     try:
         try:
@@ -149,9 +149,7 @@ def sealing_key(path: Path) -> bytes:
 
 def _read_key(path: Path) -> bytes:
     with path.open("rb") as file:
-        others = 0o007 if str(path.parent) == os.environ.get("CREDENTIALS_DIRECTORY") else 0o077
-        if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & others:
-            raise SettingsError(f"{path} is open to others than its owner: chmod 600 {path}")
+        check_guarded(path, os.fstat(file.fileno()))
         key = file.read(KEY_BYTES + 1)
     if len(key) != KEY_BYTES:
         raise SettingsError(

@@ -9,6 +9,7 @@ from centcert.admin.secrets import MAX_SECRET_BYTES, read_secret, secret_file, w
 from centcert.errors import SettingsError
 
 OTHER_GROUP = 12_345
+OTHER_USER = 12_346
 
 
 def secret(folder: Path, content: bytes, mode: int = 0o600) -> Path:
@@ -51,6 +52,23 @@ def test_only_roots_group_may_read_as_systemd_sets_it(tmp_path: Path):
     os.chown(path, -1, OTHER_GROUP)
     with pytest.raises(SettingsError):
         read_secret(path)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file to another user")
+def test_a_file_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Guards: root took a password that another user can read and change at will."""
+    path = secret(tmp_path, b"hunter2")
+    os.chown(path, OTHER_USER, -1)
+    with pytest.raises(SettingsError) as refused:
+        read_secret(path)
+    assert str(refused.value) == (
+        f"{path} belongs to another user, who can read and change it: chown it to the account that"
+        " Centcert runs as, or to root."
+    )
+    monkeypatch.setattr("os.geteuid", lambda: OTHER_USER)
+    assert read_secret(path) == b"hunter2", "it is its own"
+    os.chown(path, 0, -1)
+    assert read_secret(path) == b"hunter2", "what root may read anyway, root may own"
 
 
 def test_a_file_that_is_too_long_is_no_password_file(tmp_path: Path):

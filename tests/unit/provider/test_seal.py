@@ -37,7 +37,7 @@ def test_of_many_that_make_it_at_once_all_have_the_same(tmp_path: Path):
             assert len(set(pool.map(sealing_key, [path] * 8))) == 1
 
 
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o610])
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o660, 0o610])
 def test_a_key_open_to_others_is_refused(tmp_path: Path, mode: int):
     path = tmp_path / "sealing.key"
     path.write_bytes(secrets.token_bytes(32))
@@ -46,16 +46,20 @@ def test_a_key_open_to_others_is_refused(tmp_path: Path, mode: int):
         sealing_key(path)
 
 
-def test_a_systemd_credential_may_show_a_groups_bit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file to others")
+def test_whose_the_key_is_matters_as_for_any_secret(tmp_path: Path):
+    """A systemd credential belongs to root and shows its access list as a group's right."""
     path = tmp_path / "sealing.key"
     path.write_bytes(NEW)
     path.chmod(0o440)
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    os.chown(path, 0, 0)
     assert sealing_key(path) == NEW
-    path.chmod(0o444)
+    os.chown(path, -1, 12_345)
     with pytest.raises(SettingsError, match="open to others"):
+        sealing_key(path)
+    path.chmod(0o400)
+    os.chown(path, 12_345, 0)
+    with pytest.raises(SettingsError, match="belongs to another user"):
         sealing_key(path)
 
 
