@@ -18,6 +18,7 @@ from pathlib import Path
 
 import click
 
+from centcert.admin import lease
 from centcert.admin.intake import put_together, read_file
 from centcert.admin.publishing import Publication, plan_publish
 from centcert.cli import options
@@ -29,6 +30,7 @@ from tests.publishers import SteppedPublisher
 @click.argument("files", nargs=2, type=click.Path(path_type=Path))
 @options.store
 def main(files: tuple[Path, Path], **given: object) -> None:
+    lease._POLL_S = 0.05
     opened = Opened(None, given)
     for turn, _ in enumerate(sys.stdin):
         child = os.fork()
@@ -49,7 +51,7 @@ async def publish(opened: Opened, turn: int, file: Path) -> None:
     async with opened.desk() as desk:
         when = {"after": die} if turn % 2 else {"before": die}
         stepped = SteppedPublisher(desk.publisher, **when)
-        deadly = dataclasses.replace(desk, publisher=stepped, stale_s=0.3)
+        deadly = dataclasses.replace(desk, publisher=stepped, stale_s=0.05)
         await deadly.carry_out(lambda: plan_publish(deadly, publication))
 
 

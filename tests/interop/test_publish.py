@@ -575,7 +575,7 @@ def test_killed_at_each_step(place: Place, authority: Authority):
     ) as publisher:
         assert publisher.stdin is not None
         assert publisher.stdout is not None
-        ends = []
+        ends: list[str] = []
         while ends[-2:] != ["0", "0"]:
             publisher.stdin.write("go\n")
             publisher.stdin.flush()
