@@ -189,7 +189,7 @@ def control_listening(path: Path) -> Iterator[socket.socket]:
     Raises:
         SettingsError: the socket cannot be opened, or another node listens there.
     """
-    _make_room(path)
+    make_room(path, "--control")
     with socket.socket(socket.AF_UNIX) as listening:
         try:
             listening.bind(str(path))
@@ -365,8 +365,12 @@ def _identity(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _make_room(path: Path) -> None:
-    """Make the socket's folder if need be, and remove a socket that a dead node has left."""
+def make_room(path: Path, option: str) -> None:
+    """Make a socket's folder if need be, and remove a socket that a dead node has left.
+
+    Raises:
+        SettingsError: something else is there; ``option`` names another place.
+    """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.parent.lstat().st_uid not in {0, os.geteuid()}:  # a link's own, not its target's
@@ -376,9 +380,9 @@ def _make_room(path: Path) -> None:
             probe.connect(str(path))
     except (FileNotFoundError, ConnectionRefusedError):
         if path.exists() and not path.is_socket():
-            raise SettingsError(f"{path} is no socket: name another with --control.") from None
+            raise SettingsError(f"{path} is no socket: name another with {option}.") from None
         path.unlink(missing_ok=True)
     except OSError as error:
         raise SettingsError(f"{path} cannot be used: {error.strerror or error}.") from error
     else:
-        raise SettingsError(f"{path}: another node listens there: name another with --control.")
+        raise SettingsError(f"{path}: another node listens there: name another with {option}.")

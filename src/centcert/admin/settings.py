@@ -15,8 +15,9 @@ from msgspec import Meta
 
 from centcert.admin.secrets import read_secret
 from centcert.admin.units import Duration, Size
-from centcert.errors import CentcertError
+from centcert.errors import CentcertError, SettingsError
 from centcert.frontend import AppListener, Backend, Limits, Listener, Site, TcpAddress
+from centcert.frontend.addresses import UNIX
 from centcert.names import HostName
 from centcert.provider import CacheLimits
 from centcert.provider.policy import Action, Policy
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _LIMITS: Final = Limits()
+
+_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
 Protocol: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255)]  # RFC 7301 §3.1
@@ -225,6 +228,40 @@ class ControlSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Path(folder) / "control.sock"
 
 
+class MetricsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[metrics]``: where Prometheus finds the node's numbers."""
+
+    listen: str | None = None
+
+    def __post_init__(self) -> None:
+        with as_value_error("listen"):
+            self.address()
+
+    def address(self) -> TcpAddress | Path | None:
+        """Return where to answer: a loopback address or a Unix socket's path; ``None``: nowhere.
+
+        Raises:
+            SettingsError: it is neither.
+        """
+        if self.listen is None:
+            return None
+        if self.listen.startswith(UNIX):
+            return Path(str(Backend.parse(self.listen).where))
+        address = TcpAddress.parse(self.listen)
+        if address.host not in _LOOPBACK:
+            raise SettingsError(
+                f"{self.listen!r} can be reached from elsewhere, and metrics are for this machine:"
+                " write 127.0.0.1:PORT, [::1]:PORT or unix:/path."
+            )
+        return address
+
+
+class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[log]``: how the log's lines are written."""
+
+    format: Literal["text", "json"] = "text"
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything a node is told."""
 
@@ -232,6 +269,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     listen: Annotated[tuple[ListenSettings, ...], Meta(min_length=1)]
     limits: LimitSettings = msgspec.field(default_factory=LimitSettings)
     control: ControlSettings = msgspec.field(default_factory=ControlSettings)
+    metrics: MetricsSettings = msgspec.field(default_factory=MetricsSettings)
+    log: LogSettings = msgspec.field(default_factory=LogSettings)
 
     def __post_init__(self) -> None:
         _each_once("listen", [str(TcpAddress.parse(one.address)) for one in self.listen])

@@ -15,7 +15,7 @@ import click
 from centcert.admin.settings_file import read_settings, settings_file, site_option
 from centcert.audience import Audience
 from centcert.cli import options
-from centcert.cli.journal import Journal, say
+from centcert.cli.journal import Journal
 from centcert.cli.loop import run
 from centcert.cli.notify import ServiceManager
 from centcert.control import ReadSettings, SettingsRead, control_socket
@@ -23,6 +23,7 @@ from centcert.errors import CentcertError, SettingsError
 from centcert.frontend import TcpAddress
 from centcert.frontend.activation import assign, passed_sockets
 from centcert.node import Node
+from centcert.scrapes import metrics_page
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -111,6 +112,13 @@ END_S: Final = 10.0
     type=options.FILE,
     help="The Unix socket at which `centcert reload` and `centcert status` reach this node.",
 )
+@click.option(
+    "--metrics",
+    "metrics_listen",
+    metavar="ADDR",
+    help="Answer Prometheus here: 127.0.0.1:port or unix:/path.",
+)
+@click.option("--log-format", metavar="text|json", help="How the log's lines are written.")
 @click.option("--connections", "limits_connections", type=int, help="Clients at once.")
 @click.option("--waiting", "limits_waiting", type=int, help="Handshakes waiting for the store.")
 @click.option("--handshake-timeout", "limits_handshake_timeout", metavar="TIME")
@@ -149,7 +157,8 @@ def serve(config: Path | None, **given: object) -> None:
 
 async def _serve(load: Callable[[], Settings], config: Path | None) -> None:
     settings = load()
-    journal, loop = Journal(), asyncio.get_running_loop()
+    journal = Journal(as_json=settings.log.format == "json")
+    loop = asyncio.get_running_loop()
     loop.set_exception_handler(journal.fault)
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -166,11 +175,11 @@ async def _serve(load: Callable[[], Settings], config: Path | None) -> None:
                 _check_inherited(inherited, changed)
                 await node.reload(changed)
             except CentcertError as error:
-                say(f"The settings stay as they are. {error}")
+                journal.say("settings-refused", f"The settings stay as they are. {error}", "error")
                 raise
             else:
                 settings = changed
-                say(_serving(node, settings))
+                journal.say("serving", _serving(node, settings))
             finally:
                 manager.ready(_serving(node, settings))
 
@@ -182,9 +191,13 @@ async def _serve(load: Callable[[], Settings], config: Path | None) -> None:
         return SettingsRead(file, store.url, store.enabled)
 
     with manager.watched():
-        async with Node(settings, Audience(journal), inherited) as node, _control(answer, settings):
-            _allow_open_files(settings.limits.connections)
-            say(_serving(node, settings))
+        async with (
+            Node(settings, Audience(journal), inherited) as node,
+            _control(answer, settings, journal),
+            _metrics(node, settings, journal),
+        ):
+            _allow_open_files(settings.limits.connections, journal)
+            journal.say("serving", _serving(node, settings))
             manager.ready(_serving(node, settings))
             while await signals.get() is signal.SIGHUP:
                 with suppress(CentcertError):
@@ -193,13 +206,13 @@ async def _serve(load: Callable[[], Settings], config: Path | None) -> None:
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_DFL)
             stopping = f"Stopping; connections have {settings.limits.grace} to finish."
-            say(stopping)
+            journal.say("stopping", stopping)
             manager.stopping(stopping, settings.limits.grace + END_S)
 
 
 @asynccontextmanager
 async def _control(
-    answer: Callable[[Request], Awaitable[Reply | Stream]], settings: Settings
+    answer: Callable[[Request], Awaitable[Reply | Stream]], settings: Settings, journal: Journal
 ) -> AsyncIterator[None]:
     """Open the control socket. In its usual place it is a convenience: without it, it goes on."""
     async with AsyncExitStack() as stack:
@@ -209,7 +222,19 @@ async def _control(
         except SettingsError as error:
             if settings.control.socket is not None:
                 raise
-            say(f"No control socket: {error}")
+            journal.say("no-control-socket", f"No control socket: {error}", "warning")
+        yield
+
+
+@asynccontextmanager
+async def _metrics(node: Node, settings: Settings, journal: Journal) -> AsyncIterator[None]:
+    """Answer Prometheus, if that is wanted."""
+    address = settings.metrics.address()
+    if address is None:
+        yield
+        return
+    async with metrics_page(address, node.status) as where:
+        journal.say("metrics", f"Metrics are at {where}.")
         yield
 
 
@@ -230,7 +255,7 @@ def _check_inherited(inherited: Mapping[TcpAddress, object], settings: Settings)
         )
 
 
-def _allow_open_files(connections: int) -> None:
+def _allow_open_files(connections: int, journal: Journal) -> None:
     """Take as many file descriptors as the system allows: a connection uses two.
 
     The soft limit is 1024 on most systems, for the sake of select(2) (systemd.exec(5)).
@@ -238,7 +263,9 @@ def _allow_open_files(connections: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard != resource.RLIM_INFINITY and hard < 2 * connections:
-        say(
+        journal.say(
+            "few-files",
             f"Only {hard} files may be open, two for each of {connections} connections:"
-            " raise LimitNOFILE (ulimit -n) or lower --connections."
+            " raise LimitNOFILE (ulimit -n) or lower --connections.",
+            "warning",
         )

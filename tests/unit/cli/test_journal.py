@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
-from centcert.cli.journal import LINES_A_SECOND, Journal, say, sentence
-from centcert.errors import NameRefused, UnknownName
+from centcert.cli.journal import LINES_A_SECOND, Journal, LogLine
+from centcert.errors import NameRefused, UnknownName, WrongPassword
 from centcert.frontend.events import Accepted, BackendFailed, Full, HandshakeRefused
+from centcert.lines import line_of
 from centcert.names import HostName
+from centcert.provider.events import Unusable, Withdrawn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,16 +42,19 @@ FULL = Full("192.0.2.7:1")
     ],
 )
 def test_what_a_line_says(event: object, line: str | None):
-    assert sentence(event) == line  # type: ignore[arg-type]
+    found = line_of(event)
+    assert (found.sentence if found else None) == line
 
 
 @pytest.mark.parametrize("asked", ["\x1b[2J", "a\nrefused", "\x7f", "a\rb"])
 def test_a_stranger_cannot_write_lines_or_control_the_terminal(asked: str):
     with pytest.raises(NameRefused) as refused:
         HostName.parse(asked)
-    line = sentence(HandshakeRefused(1, "192.0.2.7:1", asked, refused.value))
+    line = line_of(HandshakeRefused(1, "192.0.2.7:1", asked, refused.value))
     assert line is not None
-    assert line.isprintable()
+    assert line.sentence.isprintable()
+    assert line.name is not None
+    assert line.name.isprintable()
 
 
 def test_lines_are_bounded_and_counted(
@@ -62,7 +69,66 @@ def test_lines_are_bounded_and_counted(
     journal(FULL)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == LINES_A_SECOND + 2
-    assert lines[-2] == "left out 7 lines like these"
+    assert lines[-2] == "left out 7 lines about visitors"
+
+
+def test_strangers_cannot_use_up_the_nodes_own_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Guards: twenty refused handshakes a second hid that the store was away."""
+    now = 1.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    journal = Journal()
+    for _ in range(3 * LINES_A_SECOND):
+        journal(FULL)
+    for _ in range(LINES_A_SECOND + 2):
+        journal(Withdrawn(NAME))
+    now = 3.0
+    journal(Withdrawn(NAME))
+    lines = capsys.readouterr().err.splitlines()
+    withdrew = f"withdrew {NAME}: its file is gone from the store"
+    assert lines.count(withdrew) == LINES_A_SECOND + 1
+    assert lines[-2:] == ["left out 2 lines about this node", withdrew]
+
+
+def test_a_line_in_json_decodes_strictly(capsys: pytest.CaptureFixture[str]):
+    before = datetime.now(UTC)
+    journal = Journal(as_json=True)
+    journal(HandshakeRefused(1, "192.0.2.7:1", "a\x9bb\u202e", UnknownName("b")))
+    journal(Unusable(NAME, f"{NAME}.pfx", WrongPassword(f"{NAME}.pfx", "no password opens it.")))
+    journal.say("serving", "Serving.")
+    journal.fault(asyncio.new_event_loop(), {"message": "it broke"})
+    said = capsys.readouterr().err
+    assert all(line.isprintable() for line in said.splitlines())
+    refused, unusable, serving, fault = [
+        msgspec.json.decode(line, type=LogLine) for line in said.splitlines()
+    ]
+    assert before.replace(microsecond=0) <= refused.time
+    named = "a\\x9bb\\u202e"
+    sentence = (
+        f"refused 192.0.2.7:1, which asked for {named}: The store holds no certificate for b."
+    )
+    assert refused == LogLine(
+        event="handshake-refused",
+        level="info",
+        sentence=sentence,
+        name=named,
+        client="192.0.2.7:1",
+        reason="unknown-name",
+        alert="unrecognized_name",
+        time=refused.time,
+    )
+    assert unusable == LogLine(
+        event="bad-file",
+        level="warning",
+        sentence=f"bad file for {NAME}: {NAME}.pfx: no password opens it.",
+        name=NAME,
+        reason="wrong-password",
+        subject=f"{NAME}.pfx",
+        time=unusable.time,
+    )
+    assert (serving.event, serving.level, serving.sentence) == ("serving", "info", "Serving.")
+    assert (fault.event, fault.level, fault.sentence) == ("fault", "error", "fault: it broke")
 
 
 def test_a_log_that_cannot_be_written_stops_nothing(
@@ -97,6 +163,6 @@ def test_a_fault_is_one_line_with_its_place(capsys: pytest.CaptureFixture[str]):
 
 def test_what_others_say_stays_on_its_line(capsys: pytest.CaptureFixture[str]):
     """Guards: a server's words, or a certificate's, went into the log as they were."""
-    say("bücher.example: KDC says \x1b[2Jno\nrefused 192.0.2.1\u202e")
+    Journal().say("x", "bücher.example: KDC says \x1b[2Jno\nrefused 192.0.2.1\u202e")
     said = capsys.readouterr().err
     assert said == "bücher.example: KDC says \\x1b[2Jno\\nrefused 192.0.2.1\\u202e\n"

@@ -19,6 +19,8 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "listen": settings.ListenSettings,
     "limits": settings.LimitSettings,
     "control": settings.ControlSettings,
+    "metrics": settings.MetricsSettings,
+    "log": settings.LogSettings,
 }
 
 
