@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import click
 
@@ -30,12 +31,12 @@ from tests.publishers import SteppedPublisher
 @click.argument("files", nargs=2, type=click.Path(path_type=Path))
 @options.store
 def main(files: tuple[Path, Path], **given: object) -> None:
-    lease._POLL_S = 0.05
     opened = Opened(None, given)
     for turn, _ in enumerate(sys.stdin):
         child = os.fork()
         if child == 0:
-            asyncio.run(publish(opened, turn, files[turn % 2]))
+            with mock.patch.object(lease, "_POLL_S", 0.05):
+                asyncio.run(publish(opened, turn, files[turn % 2]))
             os._exit(0)
         _, status = os.waitpid(child, 0)
         click.echo(os.waitstatus_to_exitcode(status))

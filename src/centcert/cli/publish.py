@@ -145,7 +145,9 @@ def remove(
         if not sys.stdin.isatty():
             raise click.UsageError("Say --yes: there is no terminal to ask at.")
         what = ", ".join(patterns)
-        click.confirm(f"Remove {what} from {opened.settings.url}?", abort=True, err=True)
+        if not click.confirm(f"Remove {what} from {opened.settings.url}?", err=True):
+            click.echo("Nothing was removed.", err=True)
+            raise click.exceptions.Exit(1)
     outcome = run(_carried_out(opened, lambda desk: plan_remove(desk, patterns), dry_run=dry_run))
     report(outcome, _print_removed, as_json=as_json)
 
