@@ -64,6 +64,7 @@ PROGRAMS = (
     Program(("haproxy",), "haproxy"),
     Program(("smbd",), "samba"),
     Program(("smbclient",), "smbclient"),
+    Program(("prlimit",), "util-linux"),
     Program(("tshark",), "tshark"),
     Program(("faketime",), "faketime"),
     Program(("systemd-analyze",), "systemd"),
