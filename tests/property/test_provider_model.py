@@ -40,6 +40,7 @@ from centcert.errors import (
 from centcert.names import HostName
 from centcert.provider import CacheLimits, Provider
 from centcert.provider.answering import answer, answer_from_memory
+from centcert.provider.findings import EXPIRING_S
 from centcert.provider.freshness import Freshness
 from centcert.provider.lastgood import LastGood
 from centcert.provider.policy import DEFAULT_POLICY, Action, Policy
@@ -252,7 +253,7 @@ class Machine(RuleBasedStateMachine):
             return False
         if self.held:
             return told and acted
-        if provider._look_ups or loader._flights or provider._stale:
+        if provider._look_ups or loader._flights or provider._renewals or provider._review:
             return False
         if self.failing:
             return True
@@ -635,10 +636,23 @@ class Machine(RuleBasedStateMachine):
         assert names <= LIMITS.max_names
         assert used_bytes <= LIMITS.max_bytes
         assert provider._cache.absent_count <= LIMITS.max_absent
-        assert len(provider._stale) <= len(NAMES)
+        assert len(provider._renewals) <= len(NAMES)
         assert len(provider._look_ups) <= len(NAMES)
         assert len(provider._loader._decoded) <= len(NAMES) * 2 + len(KEYS)
         assert len(provider.findings()) <= len(KEYS) * 3 + 8
+
+    @invariant()
+    def what_is_found_is_so(self) -> None:
+        if self.away:
+            return
+        for finding in self.provider.findings():
+            file = self.files.get(finding.subject)
+            if finding.code in {"bad-file", "wrong-name"}:
+                assert file is not None, finding
+                assert not file.patterns, finding
+            elif finding.code in {"expiring", "expired"}:  # or something bad took its place
+                assert file is not None, finding
+                assert not file.patterns or file.not_after - self.clock.wall() < EXPIRING_S, finding
 
     @invariant()
     def no_key_shows(self) -> None:

@@ -104,6 +104,10 @@ class Cache:
         """How many names are remembered to have no credential, past ones included."""
         return len(self._absent)
 
+    def holds(self, credential: Credential) -> bool:
+        """Say whether any name is answered with ``credential``."""
+        return credential in self._holders
+
     def touch(self, name: HostName) -> Entry | None:
         """Return the entry of ``name``, stale or not, and mark it used."""
         entry = self._entries.get(name)

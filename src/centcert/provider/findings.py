@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Container
 
     from centcert.credential import Credential
-    from centcert.errors import CentcertError
+    from centcert.errors import BadBlob, CentcertError
     from centcert.provider.events import Event
 
 MAX_FINDINGS: Final = 1_000
@@ -108,6 +108,33 @@ class Findings:
         """Say whether the file could not be read when it was asked for last."""
         return any(self.has(code, key) for code in _UNREAD)
 
+    def files(self) -> tuple[str, ...]:
+        """Return the keys of the files in which something was found."""
+        return tuple({subject: None for code, subject in self._found if code in _OF_FILES})
+
+    def are_of(self, key: str) -> bool:
+        """Say whether something was found in the file ``key``."""
+        return any((code, key) in self._found for code in _OF_FILES)
+
+    def reject(self, key: str, error: BadBlob, now: float) -> None:
+        """Find that a file cannot be used, and why."""
+        wrong_name = isinstance(error, WrongName)
+        self.clear("bad-file" if wrong_name else "wrong-name", key)
+        self.find("wrong-name" if wrong_name else "bad-file", key, str(error), now)
+
+    def accept(self, key: str, *, in_use: bool) -> None:
+        """Clear what was found in a file that is right now.
+
+        ``in_use``: whether a name is answered with it, so that ``check`` sees to its dates.
+        """
+        for code in ("bad-file", "wrong-name", *(() if in_use else _OF_DATES)):
+            self.clear(code, key)
+
+    def forget(self, key: str) -> None:
+        """Clear what was found in a file that is gone."""
+        for code in _OF_FILES:
+            self.clear(code, key)
+
     def clear(self, code: str, subject: str) -> None:
         """Remove a finding, if it is there."""
         self._found.pop((code, subject), None)
@@ -116,15 +143,13 @@ class Findings:
         """Find and clear what an event of the provider tells."""
         match event:
             case Unusable(key=key, error=error):
-                wrong_name = isinstance(error, WrongName)
-                self.clear("bad-file" if wrong_name else "wrong-name", key)
-                self.find("wrong-name" if wrong_name else "bad-file", key, str(error), now)
+                self.reject(key, error, now)
             case Decoded(key=key):
                 self.clear("bad-file", key)
             case Fetched(key=key, size=size):
                 self._reached(key)
                 if size is None:
-                    self._gone(key)
+                    self.forget(key)
             case FetchFailed(key=key, error=error):
                 self._unreached(key, error, now)
             case Kept(error=SettingsError() as error) | Refused(error=SettingsError() as error):
@@ -171,10 +196,6 @@ class Findings:
         if hides_wildcard:
             sentence = f"{key}: it hides the wildcard's file: remove it if that is to be served."
             self.find("hides-wildcard", key, sentence, now)
-
-    def _gone(self, key: str) -> None:
-        for code in _OF_FILES:
-            self.clear(code, key)
 
     def _listed(self, keys: Container[str]) -> None:
         """Clear what was found in files that the store does not hold.

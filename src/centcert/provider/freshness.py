@@ -17,10 +17,12 @@ from centcert.names import HostName, pattern_of
 from centcert.provider.events import Listed, Listener, WatchFailed, Watching
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from centcert.provider.cache import Cache
     from centcert.provider.loader import Loader
+    from centcert.provider.renewals import Renewals
+    from centcert.provider.review import Review
     from centcert.stores.base import Store
 
 DEBOUNCE_S: Final = 0.05
@@ -36,9 +38,8 @@ SLICE: Final = 500
 class Freshness:
     """Follows a store and tells which names have to be looked up anew.
 
-    ``names()`` returns a snapshot of every name that may hold something out of date.
-    ``confirm(name)`` is called for each remembered name that a listing bears out,
-    ``renew(name)`` for each that may have changed, remembered or not.
+    ``confirm(name)`` is called for each remembered name that a listing bears out; those
+    that may have changed go to the renewals, and each file that has to the review.
     """
 
     def __init__(
@@ -46,20 +47,20 @@ class Freshness:
         store: Store,
         loader: Loader,
         cache: Cache,
+        renewals: Renewals,
+        review: Review,
         *,
         refresh_s: float,
-        names: Callable[[], Iterable[HostName]],
         confirm: Callable[[HostName], None],
-        renew: Callable[[HostName], None],
         listener: Listener,
     ) -> None:
         self._store = store
         self._loader = loader
         self._cache = cache
         self._refresh_s = refresh_s
-        self._names = names
+        self._renewals = renewals
+        self._review = review
         self._confirm = confirm
-        self._renew = renew
         self._listener = listener
         self._changed_keys: set[str] = set()
         self._watch: object | None = None  # stands for the watch that tells all now
@@ -125,6 +126,7 @@ class Freshness:
         await self._loader.index.rebuild(tuple(listing), settled=added)
         # Only if one and the same watch has told all that came since the listing began.
         self._loader.index.fresh = watch is not None and watch is self._watch
+        self._review.note_all()
         for number, (name, entry) in enumerate(self._cache.entries(), 1):
             if entry.is_borne_out(listing):
                 self._confirm(name)
@@ -132,7 +134,7 @@ class Freshness:
                 for key, version in entry.examined:
                     if listing.get(key) != version:  # loads under way may be older than that
                         self._loader.detach(key)
-                self._renew(name)
+                self._renewals.note(name)
             if number % SLICE == 0:
                 await asyncio.sleep(0)
 
@@ -146,6 +148,7 @@ class Freshness:
             patterns: set[str] = set()
             for key in keys:
                 self._loader.detach(key)
+                self._review.note(key)
                 pattern = pattern_of(key)
                 if pattern is not None:
                     patterns.add(pattern)
@@ -155,12 +158,12 @@ class Freshness:
         parents = {pattern[2:] for pattern in patterns if pattern.startswith("*.")}
         for pattern in patterns:
             if not pattern.startswith("*."):
-                self._renew(HostName(pattern))
+                self._renewals.note(HostName(pattern))
         if not parents:
             return
-        for number, name in enumerate(self._names(), 1):
+        for number, name in enumerate(self._renewals.names(), 1):
             if name.parent in parents:
-                self._renew(name)
+                self._renewals.note(name)
             if number % SLICE == 0:
                 await asyncio.sleep(0)
 

@@ -82,7 +82,7 @@ async def look_up(name: HostName, load: Load, now: float) -> LookUp:
         loaded = await load(candidate.key)
         examined.append((candidate.key, None if loaded is None else loaded.version))
         if isinstance(loaded, Loaded) and not loaded.credential.covers(name):
-            loaded = Rejected(loaded.key, loaded.version, _wrong_name(loaded, name))
+            loaded = Rejected(loaded.key, loaded.version, wrong_name(loaded, name))
         if isinstance(loaded, Rejected):
             rejected.append(loaded)
         elif loaded is not None:
@@ -95,7 +95,8 @@ async def look_up(name: HostName, load: Load, now: float) -> LookUp:
     return LookUp(outside_dates, tuple(examined), tuple(rejected), until)
 
 
-def _wrong_name(loaded: Loaded, name: HostName) -> WrongName:
+def wrong_name(loaded: Loaded, name: HostName) -> WrongName:
+    """Say that ``loaded`` does not cover ``name``, and what it is for."""
     patterns = loaded.credential.patterns
     # Any ASCII, line ends and a terminal's commands too, may stand in a certificate.
     shown = [ascii(pattern[:_SHOWN])[1:-1] for pattern in patterns[:3]]

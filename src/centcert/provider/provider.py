@@ -36,6 +36,8 @@ from centcert.provider.health import StoreHealth
 from centcert.provider.loader import Decodes, Loader
 from centcert.provider.lookup import Loaded, LookUp, look_up
 from centcert.provider.prefetch import note_use, prefetch
+from centcert.provider.renewals import REFRESHERS, Renewals
+from centcert.provider.review import Review
 from centcert.provider.tally import tally
 
 if TYPE_CHECKING:
@@ -51,9 +53,6 @@ if TYPE_CHECKING:
 MAX_LOOK_UPS: Final = 1024
 """Look-ups under way at once. Beyond it a handshake is refused at once: at the 2 to 5 ms
 that an RSA file takes to decode, the last of so many waits as long as its client does."""
-
-REFRESHERS: Final = 8
-"""Refreshes under way at once: they must never crowd out the look-ups of first visits."""
 
 RETRY_S: Final = 5.0
 """How long a failed refresh of a remembered name rests before the next visit tries again."""
@@ -114,8 +113,6 @@ class Provider:
         self._last_good = last_good
         self._findings = Findings(store.url)
         self._unlisted = Allowance(UNLISTED_PER_S, UNLISTED_RESERVE)
-        self._stale: dict[HostName, None] = {}  # to be refreshed, oldest first
-        self._stale_added = asyncio.Event()
         self._changed: Callable[[HostName], None] = lambda _: None
         self._stack = AsyncExitStack()
 
@@ -129,14 +126,16 @@ class Provider:
             tasks = await stack.enter_async_context(Background())
             self._loader = Loader(self._store, decoder, self._passwords, tasks, self.tell)
             self._look_ups: Flights[HostName, Credential] = Flights(tasks)
+            self._renewals = Renewals(self._cache, self._look_ups, self._look_up)
+            self._review = Review(self._findings, self._loader, self._cache, self._clock)
             freshness = Freshness(
                 self._store,
                 self._loader,
                 self._cache,
+                self._renewals,
+                self._review,
                 refresh_s=self._refresh_s,
-                names=self._names,
                 confirm=self._confirm,
-                renew=self._renew,
                 listener=self.tell,
             )
             tasks.create_task(freshness.watch())
@@ -145,9 +144,11 @@ class Provider:
             if self._last_good is not None:
                 now = self._clock.wall()
                 tasks.create_task(note_use(self._last_good, self._cache))
-                tasks.create_task(prefetch(self._last_good, self._cache, now, self._look_up_behind))
+                load = self._renewals.look_up
+                tasks.create_task(prefetch(self._last_good, self._cache, now, load))
             for _ in range(REFRESHERS):
-                tasks.create_task(self._refresh_stale())
+                tasks.create_task(self._renewals.run())
+            tasks.create_task(self._review.run())
             self._stack = stack.pop_all()
         return self
 
@@ -171,7 +172,7 @@ class Provider:
             return None
         stale = entry.fresh_until <= self._clock.monotonic()
         if stale:
-            self._renew(name)
+            self._renewals.note(name)
         self._counters.hits += 1
         if (steps := self._audience.steps) is not None:
             steps(Asked(name))
@@ -272,9 +273,9 @@ class Provider:
     def reload_all(self) -> int:
         """Begin to look up every remembered name anew; return how many they are."""
         self._cache.forget_absences()
-        names = self._names()
+        names = self._renewals.names()
         for name in names:
-            self._renew(name)
+            self._renewals.note(name)
         return len(names)
 
     @property
@@ -296,7 +297,7 @@ class Provider:
         for name in names:
             entry = self._cache.touch(name)
             if entry is not None and entry.fresh_until <= now:
-                self._renew(name)
+                self._renewals.note(name)
 
     @property
     def max_bytes(self) -> int:
@@ -416,7 +417,7 @@ class Provider:
         entry = Entry(answer.key, answer.credential, examined, fresh_until, used, until)
         for changed in (*self._cache.remember(name, entry), name):
             self._changed(changed)
-        self._findings.clear("wrong-name", answer.key)
+        self._findings.accept(answer.key, in_use=True)
         self._check_dates(name, answer.credential)
         if self._last_good is not None:
             self._last_good.keep(name, answer.version, answer.credential)
@@ -440,51 +441,15 @@ class Provider:
 
     # --- refresh ---------------------------------------------------------------
 
-    def _names(self) -> tuple[HostName, ...]:
-        remembered = (name for name, _ in self._cache.entries())
-        return (*self._cache.absences(), *remembered, *self._look_ups.keys())
-
     def _confirm(self, name: HostName) -> None:
         entry = self._cache.peek(name)
         if entry is None:
             return
         if any(self._findings.was_unread(key) for key, _ in entry.examined):
-            self._renew(name)  # a listing does not tell whether it can be read again
+            self._renewals.note(name)  # a listing does not tell whether it can be read again
             return
         entry.fresh_until = self._fresh_until(entry.until)
         self._check_dates(name, entry.credential)
-
-    def _renew(self, name: HostName) -> None:
-        self._cache.forget_absent(name)
-        if name in self._stale or (name not in self._look_ups and self._cache.peek(name) is None):
-            return
-        self._stale[name] = None
-        self._stale_added.set()
-
-    async def _refresh_stale(self) -> None:
-        while True:
-            while not self._stale:
-                self._stale_added.clear()
-                await self._stale_added.wait()
-            name = next(iter(self._stale))
-            del self._stale[name]
-            if name in self._look_ups:  # it may have begun before the change
-                await self._look_up_behind(name)
-            self._cache.forget_absent(name)  # so may what it found
-            if self._cache.peek(name) is not None or name in self._look_ups:
-                await self._look_up_behind(name)
-
-    async def _look_up_behind(self, name: HostName) -> CentcertError | None:
-        """Look a name up for nobody: what fails was told, and no fault may end the node."""
-        try:
-            await self._look_ups.join(name, self._look_up)
-        except CentcertError as error:
-            return error
-        except Exception as error:  # noqa: BLE001  the top of the task
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": f"A look-up of {name} has failed", "exception": error}
-            )
-        return None
 
     # --- telling ---------------------------------------------------------------
 

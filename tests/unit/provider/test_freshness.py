@@ -11,14 +11,15 @@ import pytest
 
 from centcert.errors import StoreUnwatchable, UnknownName
 from centcert.names import HostName
-from centcert.provider import Provider
 from centcert.provider.events import Listed, Refreshed, WatchFailed, Watching
+from centcert.provider.renewals import Renewals
 from centcert.stores import Change, MemoryStore
 from tests.unit.provider.conftest import AUTHORITY, Rig, pem
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from centcert.provider import Provider
     from centcert.stores import Blob
 
 WWW = HostName.parse("www.contoso.example")
@@ -59,13 +60,13 @@ async def test_a_file_put_while_its_name_was_looked_up_is_not_taken_for_absent(
     monkeypatch: pytest.MonkeyPatch,
 ):
     """Guards: the look-up's absence was remembered for ten seconds after the notification."""
-    renewed, renew = asyncio.Event(), Provider._renew
+    renewed, note = asyncio.Event(), Renewals.note
 
-    def renew_and_tell(provider: Provider, name: HostName) -> None:
-        renew(provider, name)
+    def note_and_tell(renewals: Renewals, name: HostName) -> None:
+        note(renewals, name)
         renewed.set()
 
-    monkeypatch.setattr(Provider, "_renew", renew_and_tell)
+    monkeypatch.setattr(Renewals, "note", note_and_tell)
     files = Slow(KEY)
     rig = Rig(files=files)
     async with rig.provider() as provider:

@@ -29,6 +29,7 @@ from centcert.provider.events import (
     Watching,
     Withdrawn,
 )
+from centcert.provider.renewals import REFRESHERS
 from centcert.stores import Blob, Change, MemoryStore, StoredFile
 from tests.unit.provider.conftest import AUTHORITY, Rig, pem
 
@@ -699,7 +700,7 @@ async def test_a_fault_in_a_refresh_ends_neither_the_provider_nor_other_refreshe
 
         with monkeypatch.context() as broken:
             broken.setattr(rig.decoder, "decode", fail)
-            for days in range(provider_module.REFRESHERS + 1):
+            for days in range(REFRESHERS + 1):
                 rig.files.put(KEY, pem(WWW, days=20 + days))
                 while len(faults) <= days:
                     await asyncio.sleep(0.01)

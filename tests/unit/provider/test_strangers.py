@@ -78,7 +78,7 @@ def in_tables(provider: Provider) -> int:
     """How many things the provider keeps: whatever strangers ask for may be none of them."""
     loader = provider._loader
     tables: tuple[Sized, ...] = (
-        *(provider._cache, provider._stale, provider._look_ups, loader._flights, loader.index),
+        *(provider._cache, provider._renewals, provider._look_ups, loader._flights, loader.index),
         *(loader._decoded, loader._rejections, provider.findings()),
     )
     return sum(len(table) for table in tables)
