@@ -14,7 +14,17 @@ from bench import load, peers, processes
 from bench.scene import Scene, machine
 from bench.tables import put_into
 
-TABLES = ("handshakes", "scale", "first_visit", "storm", "renewal", "relay", "flood")
+TABLES = (
+    "servers",
+    "handshakes",
+    "scale",
+    "first_visit",
+    "storm",
+    "renewal",
+    "relay",
+    "flood",
+    "simulation",
+)
 PROGRAMS = ("tls", "smb", "python_servers")
 """Beside the tables: one part each, with options of its own."""
 

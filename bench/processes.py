@@ -69,8 +69,8 @@ def start(
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process that ``start`` began, with its children."""
-    for pid in reversed(tree(process.pid)):
+    """End a process that ``start`` began, with its descendants."""
+    for pid in tree(process.pid):  # parents first: they would replace their children
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, 9)
     process.wait()
