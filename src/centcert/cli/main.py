@@ -12,6 +12,7 @@ from centcert.cli.doctor import doctor
 from centcert.cli.explain import explain
 from centcert.cli.export import export
 from centcert.cli.installing import completion, unit
+from centcert.cli.inventory import list_
 from centcert.cli.node_commands import reload, status
 from centcert.cli.publish import publish, remove, rollback
 from centcert.cli.serve import serve
@@ -35,6 +36,7 @@ centcert.add_command(demo)
 centcert.add_command(doctor)
 centcert.add_command(explain)
 centcert.add_command(export)
+centcert.add_command(list_)
 centcert.add_command(serve)
 for command in (enable, set_, get, clear, disable):
     centcert.add_command(command)

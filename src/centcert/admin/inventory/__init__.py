@@ -1,0 +1,1 @@
+"""What is in a store: every file read, judged and put in order."""
