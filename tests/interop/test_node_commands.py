@@ -146,7 +146,7 @@ def test_the_status_of_a_node_that_is_well(node: Node):
     assert (said.returncode, said.stderr) == (0, "")
     lines = [line.strip() for line in said.stdout.splitlines()]
     assert lines[0].endswith("/the [red]store"), "its name is no markup"
-    assert lines[-1] == "findings         none"
+    assert lines[-1] == "findings      none"
     with socket.create_connection(node.served.address):
         end = time.monotonic() + PATIENCE_S
         while node.status()["connections"] != 1:

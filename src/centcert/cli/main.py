@@ -13,9 +13,10 @@ from centcert.cli.explain import explain
 from centcert.cli.export import export
 from centcert.cli.installing import completion, unit
 from centcert.cli.inventory import list_
-from centcert.cli.node_commands import reload, status
+from centcert.cli.node_commands import reload
 from centcert.cli.publish import publish, remove, rollback
 from centcert.cli.serve import serve
+from centcert.cli.status import status
 from centcert.cli.store_commands import clear, disable, enable, get, set_
 from centcert.cli.trace import trace
 from centcert.errors import CentcertError
