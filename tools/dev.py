@@ -68,6 +68,7 @@ PROGRAMS = (
     Program(("tshark",), "tshark"),
     Program(("faketime",), "faketime"),
     Program(("systemd-analyze",), "systemd"),
+    Program(("ip",), "iproute2"),
     Program(("man",), "man-db"),
     Program(("krb5kdc",), "krb5-kdc"),
     Program(("kadmin.local",), "krb5-admin-server"),
