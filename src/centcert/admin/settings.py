@@ -33,6 +33,9 @@ _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
 Protocol: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255)]  # RFC 7301 §3.1
 
+MAX_WORKERS: Final = 256
+"""Of a node: more than machines have processors, by now."""
+
 _APP: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 OrDefault: TypeAlias = Literal["default", "refuse"]
@@ -208,6 +211,18 @@ class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
+class WorkersSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[workers]``: the processes that clients are served by."""
+
+    count: Annotated[int, Meta(ge=1, le=MAX_WORKERS)] | Literal["auto"] = 1
+
+    def number(self) -> int:
+        """Return how many processes there are; ``auto``: one for each processor of this one."""
+        if self.count != "auto":
+            return self.count
+        return min(len(os.sched_getaffinity(0)), MAX_WORKERS)
+
+
 class ControlSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[control]``: how commands reach a running node."""
 
@@ -268,6 +283,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     store: StoreSettings
     listen: Annotated[tuple[ListenSettings, ...], Meta(min_length=1)]
     limits: LimitSettings = msgspec.field(default_factory=LimitSettings)
+    workers: WorkersSettings = msgspec.field(default_factory=WorkersSettings)
     control: ControlSettings = msgspec.field(default_factory=ControlSettings)
     metrics: MetricsSettings = msgspec.field(default_factory=MetricsSettings)
     log: LogSettings = msgspec.field(default_factory=LogSettings)

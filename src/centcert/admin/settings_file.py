@@ -103,7 +103,7 @@ def read_settings(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -
         SettingsError: something in it is wrong; the sentence names the file and setting.
     """
     raw = {} if path is None else read_toml(path)
-    for table in ("store", "limits", "control", "metrics", "log"):
+    for table in ("store", "limits", "workers", "control", "metrics", "log"):
         if options.get(table):
             raw[table] = {**table_of(raw, table, path), **options[table]}
     listen = dict(options.get("listen", {}))

@@ -22,6 +22,7 @@ class ServiceManager:
         microseconds = os.environ.get("WATCHDOG_USEC", "")
         is_meant = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         self._watchdog_s = int(microseconds) / 1e6 if is_meant and microseconds.isdecimal() else 0.0
+        self._alive_at = 0.0
 
     def ready(self, status: str) -> None:
         """Say that it serves, at first or after ``reloading``; ``status`` is for people."""
@@ -35,6 +36,19 @@ class ServiceManager:
     def stopping(self, status: str, within_s: float) -> None:
         """Say that it ends, and how long that may take."""
         self._tell("STOPPING=1", f"STATUS={status}", f"EXTEND_TIMEOUT_USEC={within_s * 1e6:.0f}")
+
+    def alive_again(self) -> float | None:
+        """Give a sign of life if it is time; return when the next is due, by time.monotonic.
+
+        Signs come twice as often as they are asked for. ``None``: nobody asks.
+        """
+        if not self._watchdog_s:
+            return None
+        now = time.monotonic()
+        if now >= self._alive_at:
+            self._tell("WATCHDOG=1")
+            self._alive_at = now + self._watchdog_s / 2
+        return self._alive_at
 
     @contextmanager
     def watched(self) -> Iterator[None]:

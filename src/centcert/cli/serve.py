@@ -24,6 +24,7 @@ from centcert.frontend import TcpAddress
 from centcert.frontend.activation import assign, passed_sockets
 from centcert.node import Node
 from centcert.scrapes import metrics_page
+from centcert.workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 
     from centcert.admin.settings import Settings
     from centcert.control import Reply, Request, Stream
+
+
+def _workers(text: str) -> int | str:
+    """Leave to the settings whether it is right."""
+    return int(text) if text.isdecimal() else text
 
 
 END_S: Final = 10.0
@@ -119,6 +125,13 @@ END_S: Final = 10.0
     help="Answer Prometheus here: 127.0.0.1:port or unix:/path.",
 )
 @click.option("--log-format", metavar="text|json", help="How the log's lines are written.")
+@click.option(
+    "--workers",
+    "workers_count",
+    type=_workers,
+    metavar="N|auto",
+    help="Processes that serve clients; auto: one for each processor.",
+)
 @click.option("--connections", "limits_connections", type=int, help="Clients at once.")
 @click.option("--waiting", "limits_waiting", type=int, help="Handshakes waiting for the store.")
 @click.option("--handshake-timeout", "limits_handshake_timeout", metavar="TIME")
@@ -152,11 +165,30 @@ def serve(config: Path | None, **given: object) -> None:
             sys.path.insert(0, "")
         return settings
 
-    run(_serve(load, config))
-
-
-async def _serve(load: Callable[[], Settings], config: Path | None) -> None:
     settings = load()
+    if settings.workers.number() > 1:
+        _supervise(settings, load, config)
+    else:
+        run(_serve(settings, load, config))
+
+
+def _supervise(settings: Settings, load: Callable[[], Settings], config: Path | None) -> None:
+    """Serve with several processes. Nothing here may start a thread: it forks."""
+    journal = Journal(as_json=settings.log.format == "json")
+    passed = passed_sockets()
+    supervisor = Supervisor(
+        load,
+        run,
+        journal,
+        ServiceManager(),
+        passed=asyncio.run(assign(passed, settings.addresses())) if passed else {},
+        file=_absolute(settings_file(config)),
+    )
+    _allow_open_files(-(-settings.limits.connections // settings.workers.number()), journal)
+    supervisor.serve(settings)
+
+
+async def _serve(settings: Settings, load: Callable[[], Settings], config: Path | None) -> None:
     journal = Journal(as_json=settings.log.format == "json")
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(journal.fault)
@@ -173,6 +205,8 @@ async def _serve(load: Callable[[], Settings], config: Path | None) -> None:
             try:
                 changed = load()
                 _check_inherited(inherited, changed)
+                if changed.workers.number() > 1:
+                    raise SettingsError("One process cannot become several: restart the service.")
                 await node.reload(changed)
             except CentcertError as error:
                 journal.say("settings-refused", f"The settings stay as they are. {error}", "error")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import msgspec
 from cryptography.hazmat.primitives import hashes
 
+from centcert.counters import Counters
 from centcert.credential import MAX_BLOB_BYTES, Parts
 from centcert.decoder_process import HEADER_BYTES, frame
 from centcert.errors import (
@@ -50,10 +51,10 @@ class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Hello(_Message, frozen=True):
-    """The first message of a connection; ``token`` is the supervisor's, ``worker`` a number."""
+    """The first message of a connection; ``token`` is the supervisor's, ``process`` the sender."""
 
     token: bytes
-    worker: int
+    process: int
 
 
 class Holds(_Message, frozen=True):
@@ -92,11 +93,17 @@ class Forgot(_Message, frozen=True):
 
 
 class Report(_Message, frozen=True):
-    """How the worker does: clients connected; names in memory, and the bytes of them."""
+    """How the worker does.
 
-    connections: int
-    names: int
-    used_bytes: int
+    Attributes:
+        connections: clients that are connected.
+        waiting: handshakes that wait for the store.
+        counters: what has happened since the worker began.
+    """
+
+    connections: int = 0
+    waiting: int = 0
+    counters: Counters = msgspec.field(default_factory=Counters)
 
 
 # --- the provider says --------------------------------------------------------

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+import os
 import socket
 import time
 from contextlib import AsyncExitStack
@@ -21,6 +22,7 @@ import msgspec
 from cryptography import x509
 
 from centcert.background import Background
+from centcert.counters import Counters
 from centcert.credential import Credential
 from centcert.errors import StoreUnavailable
 from centcert.names import HostName
@@ -88,9 +90,11 @@ class RemoteProvider:
     Args:
         address: the Unix socket of the provider process, as ``bind`` takes it.
         token: what the supervisor gave to both.
-        worker: this worker's number.
         limits: what may be remembered here.
-        connections: how many clients are connected, for the node's status.
+        counters: where answers from memory are counted.
+
+    Attributes:
+        report: tells how this worker does, for the node's status.
     """
 
     def __init__(
@@ -98,18 +102,18 @@ class RemoteProvider:
         address: str | bytes,
         token: bytes,
         *,
-        worker: int = 0,
         limits: CacheLimits | None = None,
-        connections: Callable[[], int] = lambda: 0,
+        counters: Counters | None = None,
     ) -> None:
         self._address = address
-        self._hello = Hello(token, worker)
-        self._connections = connections
+        self._hello = Hello(token, os.getpid())
+        self._counters = counters or Counters()
+        self.report: Callable[[], Report] = Report
         self._cache = Cache(limits or CacheLimits())
         self._credentials: WeakValueDictionary[bytes, Credential] = WeakValueDictionary()
         self._load_issuer = lru_cache(MAX_SHARED_ISSUERS)(x509.load_der_x509_certificate)
         self._used: dict[HostName, None] = {}
-        self._reported = Report(0, 0, 0)
+        self._reported = b""
         self._store = "the store"
         self._link: _Link | None = None
         self._linked = asyncio.Event()
@@ -144,6 +148,7 @@ class RemoteProvider:
         if entry is None:
             return None
         self._used[name] = None
+        self._counters.hits += 1
         return entry.credential
 
     async def answer(self, name: HostName, policy: Policy, default: HostName | None) -> Answer:
@@ -228,7 +233,7 @@ class RemoteProvider:
         """Go on with a connection that the provider process has welcomed."""
         self._store = store
         self._link = link
-        self._reported = Report(0, 0, 0)
+        self._reported = b""
         self._linked.set()
 
     def left(self, link: _Link) -> None:
@@ -314,10 +319,10 @@ class RemoteProvider:
             used, self._used = tuple(self._used), {}
             for start in range(0, len(used), NAMES):
                 self._send(Used(used[start : start + NAMES]))
-            report = Report(self._connections(), len(self._cache), self._cache.used_bytes)
+            report = encode(self.report())
             if report != self._reported:
                 self._reported = report
-                self._send(report)
+                self._link.send_encoded(report)
 
 
 class _Link(asyncio.Protocol):
@@ -388,8 +393,12 @@ class _Link(asyncio.Protocol):
 
     def send(self, message: FromWorker) -> None:
         """Send ``message``; what was lost with the connection is lost."""
+        self.send_encoded(encode(message))
+
+    def send_encoded(self, message: bytes) -> None:
+        """Likewise, of a message that ``encode`` has returned."""
         if self._transport is not None:
-            self._transport.write(encode(message))
+            self._transport.write(message)
 
     def end(self) -> None:
         """End the connection, if there is one."""

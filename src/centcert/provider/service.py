@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from centcert.background import Background
+from centcert.counters import Counters, added_up
 from centcert.errors import CentcertError, NameRefused, Overloaded, UnknownName
 from centcert.names import HostName
 from centcert.provider.answering import Answer, answer_from_memory
@@ -57,6 +58,9 @@ MAX_QUESTIONS: Final = 4_096
 MAX_UNSENT_BYTES: Final = 64 * 1024 * 1024
 """What a worker may leave unread: 20,000 renewals at once. It connects anew and catches up."""
 
+MAX_PROCESSES: Final = 1_024
+"""Workers whose counters are told apart: more than there are at once, after some reloads."""
+
 COMPARERS: Final = 4
 """Look-ups under way for what workers held before: first visits must not wait for them."""
 
@@ -78,6 +82,8 @@ class Service:
         self._token = token
         self._workers: set[_Worker] = set()
         self._digests: WeakKeyDictionary[Credential, bytes] = WeakKeyDictionary()
+        self._counters: dict[int, Counters] = {}  # by process
+        self._past = Counters()  # of those that came before them
         self._doubted: dict[HostName, None] = {}  # held by workers, not by the provider
         self._doubt = asyncio.Event()
         self._emptied = asyncio.Event()
@@ -106,10 +112,17 @@ class Service:
             self._emptied.clear()
             await self._emptied.wait()
 
-    @property
-    def reports(self) -> list[Report]:
-        """What each worker has last told of itself."""
-        return [worker.report for worker in self._workers]
+    def total(self) -> Report:
+        """Return what all workers have last told of themselves, added up.
+
+        What was counted by a worker that has gone stays in the counters.
+        """
+        here = [worker.report for worker in self._workers]
+        return Report(
+            sum(report.connections for report in here),
+            sum(report.waiting for report in here),
+            added_up([self._past, *self._counters.values()]),
+        )
 
     # --- what connections ask of the service -------------------------------------
 
@@ -142,6 +155,14 @@ class Service:
         """Have a name compared with the store that a worker holds and the provider does not."""
         self._doubted[name] = None
         self._doubt.set()
+
+    def counted(self, process: int, counters: Counters) -> None:
+        """Note what a worker has counted so far; it goes on from there if it connects anew."""
+        self._counters.pop(process, None)  # so that the oldest are those that say nothing more
+        self._counters[process] = counters
+        if len(self._counters) > MAX_PROCESSES:
+            oldest = next(iter(self._counters))
+            self._past = added_up([self._past, self._counters.pop(oldest)])
 
     # --- behind --------------------------------------------------------------------
 
@@ -202,11 +223,12 @@ class _Worker(asyncio.Protocol):
         self._decode = msgspec.msgpack.Decoder(FromWorker).decode
         self._transport: asyncio.Transport
         self._welcome = False
+        self._process = 0
         self._under_way = 0
         self._sent = 0  # messages
         self.holds: dict[HostName, _Hold] = {}
         self._credentials: Counter[bytes] = Counter()  # names held by digest
-        self.report = Report(0, 0, 0)
+        self.report = Report()
 
     # --- the transport's calls -------------------------------------------------------
 
@@ -252,6 +274,7 @@ class _Worker(asyncio.Protocol):
                     self._compare(HostName.parse(text), digest)
             case Report():
                 self.report = message
+                self._service.counted(self._process, message.counters)
             case Hello():
                 raise ValueError(message)
             case _:
@@ -261,6 +284,7 @@ class _Worker(asyncio.Protocol):
         if not isinstance(message, Hello) or not self._service.is_admitted(message.token):
             raise ValueError(message)
         self._timer.cancel()
+        self._process = message.process
         self._welcome = True
         self._send(Welcome(self._provider.store_url))
 

@@ -10,7 +10,7 @@ replaced in time, so that a stolen ticket key opens half a day's sessions and no
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final
 
 from OpenSSL import SSL
@@ -31,6 +31,9 @@ BASE_S: Final = 12 * 3600.0
 """How long a base begins sessions. OpenSSL never changes ticket keys by itself; a client that
 comes back with a ticket of the base before makes a full handshake, once."""
 
+PREPARED: Final = 60
+"""Bases made ahead for processes that must change together: a month of them."""
+
 _CIPHERS_TLS_1_2: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20"  # RFC 9325 §4.2: forward secret, AEAD
 _ENABLE_PARTIAL_WRITE: Final = 0x01  # SSL_CTX_set_mode(3); pyOpenSSL sets it and has no name
 
@@ -42,7 +45,15 @@ class ServerContexts:
     puts X25519MLKEM768 first where it has it.
     """
 
-    __slots__ = ("_base", "_base_until", "_clock", "_leaves", "_max_leaves", "_minimum_version")
+    __slots__ = (
+        "_base",
+        "_base_until",
+        "_clock",
+        "_leaves",
+        "_max_leaves",
+        "_minimum_version",
+        "_prepared",
+    )
 
     def __init__(
         self,
@@ -62,6 +73,7 @@ class ServerContexts:
         self._clock = clock
         self._base = _base_context(minimum_version)
         self._base_until = clock() + BASE_S
+        self._prepared: deque[SSL.Context] = deque()
         self._leaves: OrderedDict[Credential, SSL.Context] = OrderedDict()
         self._max_leaves = max_leaves
 
@@ -75,9 +87,25 @@ class ServerContexts:
             CredentialUnusable: OpenSSL will not serve with this certificate or key.
         """
         if self._clock() >= self._base_until:  # sessions under way keep the base they have
-            self._base = _base_context(self._minimum_version)
-            self._base_until = self._clock() + BASE_S
+            self._change_base()
         return Session(self._base, self._leaf(credential), alpn)
+
+    def prepare(self) -> None:
+        """Make the bases of the next ``PREPARED`` changes now, for processes to be forked.
+
+        They change at the same times to the same bases, so tickets go on to resume on any
+        of them. Later, each makes its own.
+        """
+        if self._clock() >= self._base_until:
+            self._change_base()
+        while len(self._prepared) < PREPARED:
+            self._prepared.append(_base_context(self._minimum_version))
+
+    def _change_base(self) -> None:
+        while self._clock() >= self._base_until:
+            prepared = self._prepared
+            self._base = prepared.popleft() if prepared else _base_context(self._minimum_version)
+            self._base_until += BASE_S
 
     def _leaf(self, credential: Credential) -> SSL.Context:
         leaf = self._leaves.get(credential)

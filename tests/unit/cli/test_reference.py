@@ -18,6 +18,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "store": settings.StoreSettings,
     "listen": settings.ListenSettings,
     "limits": settings.LimitSettings,
+    "workers": settings.WorkersSettings,
     "control": settings.ControlSettings,
     "metrics": settings.MetricsSettings,
     "log": settings.LogSettings,

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from centcert.counters import Counters
 from centcert.errors import StoreUnavailable, UnknownName
 from centcert.names import HostName
 from centcert.provider import CacheLimits, Provider
 from centcert.provider.events import Refreshed
-from centcert.provider.messages import Answered, Ask, FromProvider, Hello, encode
+from centcert.provider.messages import Answered, Ask, FromProvider, Hello, Report, encode
 from centcert.provider.policy import DEFAULT_POLICY
 from centcert.provider.remote import RemoteProvider
 from centcert.provider.service import Service
@@ -62,10 +63,8 @@ class Farm:
             async with service.serving(self.listening.dup()):
                 yield provider, service
 
-    def worker(
-        self, limits: CacheLimits | None = None, connections: Callable[[], int] = lambda: 0
-    ) -> RemoteProvider:
-        return RemoteProvider(self.address, TOKEN, limits=limits, connections=connections)
+    def worker(self, limits: CacheLimits | None = None) -> RemoteProvider:
+        return RemoteProvider(self.address, TOKEN, limits=limits)
 
 
 @pytest.fixture
@@ -229,14 +228,14 @@ async def test_what_workers_use_stays_in_the_providers_memory_and_is_refreshed(f
         await farm.rig.until(Refreshed)
 
 
-async def test_reports_are_passed_on(farm: Farm):
-    farm.rig.files.put(KEY, pem(WWW))
-    async with (
-        farm.provider_process() as (_, service),
-        farm.worker(connections=lambda: 7) as worker,
-    ):
-        await ask(worker, WWW)
-        await until(lambda: [(r.connections, r.names) for r in service.reports] == [(7, 1)])
+async def test_reports_are_added_up_and_what_was_counted_stays(farm: Farm):
+    counters = Counters(accepted=5)
+    async with farm.provider_process() as (_, service), farm.worker() as other:
+        async with farm.worker() as worker:
+            worker.report = lambda: Report(7, 2, counters)
+            await until(lambda: service.total() == Report(7, 2, counters))
+        await until(lambda: service.total() == Report(0, 0, counters))
+        del other
 
 
 # --- the provider process goes, and comes again -----------------------------------------
