@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import msgspec
 
+from centcert.errors import StoreDisabled
 from centcert.frontend.events import BackendFailed, Full, HandshakeRefused
 from centcert.provider.events import (
     Kept,
@@ -87,6 +88,8 @@ def line_of(event: object) -> Line | None:  # noqa: PLR0911  one for each
             )
         case Unusable(name=name, key=key, error=error):
             return _about(f"bad file for {name}: ", "bad-file", name, error, key)
+        case WatchFailed(error=StoreDisabled()) | Kept(error=StoreDisabled()):
+            return None  # it was told once, and lasts for as long as somebody wants it to
         case Kept(name=name, error=error):
             sentence = f"kept the certificate of {name}, which could not be refreshed: "
             return _about(sentence, "kept", name, error)

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from centcert.cli.journal import LINES_A_SECOND, Journal, LogLine
-from centcert.errors import NameRefused, UnknownName, WrongPassword
+from centcert.errors import NameRefused, StoreDisabled, UnknownName, WrongPassword
 from centcert.frontend.events import Accepted, BackendFailed, Full, HandshakeRefused
 from centcert.lines import line_of
 from centcert.names import HostName
-from centcert.provider.events import Unusable, Withdrawn
+from centcert.provider.events import Kept, Unusable, WatchFailed, Withdrawn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +39,13 @@ FULL = Full("192.0.2.7:1")
             HandshakeRefused(1, "192.0.2.7:1", None, NameRefused("No.")),
             "refused 192.0.2.7:1, which asked for no name: No.",
         ),
+        (
+            Kept(NAME, UnknownName("b")),
+            f"kept the certificate of {NAME}, which could not be"
+            " refreshed: The store holds no certificate for b.",
+        ),
+        (Kept(NAME, StoreDisabled("/srv")), None),
+        (WatchFailed(StoreDisabled("/srv")), None),
     ],
 )
 def test_what_a_line_says(event: object, line: str | None):
