@@ -88,9 +88,8 @@ def line_of(event: object) -> Line | None:  # noqa: PLR0911  one for each
             )
         case Unusable(name=name, key=key, error=error):
             return _about(f"bad file for {name}: ", "bad-file", name, error, key)
-        case WatchFailed(error=StoreDisabled()) | Kept(error=StoreDisabled()):
-            return None  # it was told once, and lasts for as long as somebody wants it to
-        case Kept(name=name, error=error):
+        # That a store is disabled was told once, and lasts for as long as somebody wants it to.
+        case Kept(name=name, error=error) if not isinstance(error, StoreDisabled):
             sentence = f"kept the certificate of {name}, which could not be refreshed: "
             return _about(sentence, "kept", name, error)
         case Recalled(name=name, key=key):
@@ -102,7 +101,7 @@ def line_of(event: object) -> Line | None:  # noqa: PLR0911  one for each
         case Refreshed(name=name, key=key, changed=True):
             sentence = printable(f"renewed {name} from {key}")
             return Line("renewed", "info", sentence, name=str(name), subject=printable(key))
-        case WatchFailed(error=error):
+        case WatchFailed(error=error) if not isinstance(error, StoreDisabled):
             return _about("changes of the store cannot be seen: ", "watch-failed", None, error)
         case _:
             return _of_the_store(event)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from centcert.cli.journal import LINES_A_SECOND, Journal, LogLine
-from centcert.errors import NameRefused, StoreDisabled, UnknownName, WrongPassword
+from centcert.errors import NameRefused, StoreDisabled, StoreUnavailable, UnknownName, WrongPassword
 from centcert.frontend.events import Accepted, BackendFailed, Full, HandshakeRefused
 from centcert.lines import line_of
 from centcert.names import HostName
@@ -40,9 +40,8 @@ FULL = Full("192.0.2.7:1")
             "refused 192.0.2.7:1, which asked for no name: No.",
         ),
         (
-            Kept(NAME, UnknownName("b")),
-            f"kept the certificate of {NAME}, which could not be"
-            " refreshed: The store holds no certificate for b.",
+            Kept(NAME, StoreUnavailable("/srv", "It is away.")),
+            f"kept the certificate of {NAME}, which could not be refreshed: It is away.",
         ),
         (Kept(NAME, StoreDisabled("/srv")), None),
         (WatchFailed(StoreDisabled("/srv")), None),
