@@ -88,15 +88,14 @@ def test_passwords_are_asked_for_and_not_shown(samba: PrivateSamba, tmp_path: Pa
     assert read.certificate == issued.certificate
 
 
-def test_the_account_of_the_settings_lends_its_password_to_no_other(
-    samba: PrivateSamba, tmp_path: Path
+@pytest.mark.parametrize("secret", ["password_file", "keytab"])
+def test_the_account_of_the_settings_lends_its_secret_to_no_other(
+    samba: PrivateSamba, tmp_path: Path, secret: str
 ):
     (tmp_path / "site.pem").write_bytes(Authority().issue(WWW).pem())
     url = f"smb://127.0.0.1:{samba.port}/{samba.publish_share}"
-    (tmp_path / "password").touch(mode=0o600)
-    (tmp_path / "password").write_text("the reader's")
     (tmp_path / "centcert.toml").write_text(
-        f'[store]\nurl = "{url}"\nusername = "reader"\npassword_file = "password"\n'
+        f'[store]\nurl = "{url}"\nusername = "reader"\n{secret} = "none"\n'
     )
     publish = Terminal(
         tmp_path, "publish", "site.pem", "--config", "centcert.toml", "--username", samba.username

@@ -124,5 +124,5 @@ async def _clear_left_over(store: Store, publisher: Publisher, own: Collection[s
         staged = [file for file in await store.list() if is_staged(file.key)]
         now = max((file.modified for file in staged if file.key in own), default=0.0)
         for file in staged:
-            if file.key not in own and now - file.modified >= LEFT_OVER_S:
+            if now - file.modified >= LEFT_OVER_S:
                 await publisher.delete(file.key)
