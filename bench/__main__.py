@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import runpy
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import load, peers, processes
@@ -25,52 +27,66 @@ TABLES = (
     "flood",
     "simulation",
 )
-PROGRAMS = ("tls", "smb", "python_servers")
+PROGRAMS = ("tls", "smb", "python_servers", "inventory")
 """Beside the tables: one part each, with options of its own."""
 
 
-def main() -> None:
-    """Run what was asked for."""
+def main() -> int:
+    """Run what was asked for; 1 if a table could not be made."""
     if len(sys.argv) > 1 and sys.argv[1] in PROGRAMS:
         name = sys.argv.pop(1)
         runpy.run_module(f"bench.{name}", run_name="__main__", alter_sys=True)
-        return
+        return 0
     arguments = _arguments()
-    print(_method(), flush=True)
+    page: Path | None = arguments.markdown
+    method = _method()
+    print("\n".join(method), flush=True)
+    if page is not None:
+        page.write_text(
+            put_into(page.read_text(), "method", "\n".join(f"- {one}" for one in method))
+        )
     with tempfile.TemporaryDirectory(prefix="centcert-bench.") as scratch:
         root = Path(scratch)
         root.chmod(0o755)  # servers that give up root still read it
         cores, program = processes.Cores.choose(), load.compile_load(root)
         with load.backend(program, cores.client) as port:
             scene = Scene(root, cores, program, port, quick=arguments.quick, full=arguments.full)
-            for name in [arguments.name] if arguments.name else TABLES:
-                _run(name, scene, arguments.markdown)
+            names = [arguments.name] if arguments.name else TABLES
+            made = [_run(name, scene, page) for name in names]
+    return 0 if all(made) else 1
 
 
-def _run(name: str, scene: Scene, page: Path | None) -> None:
-    began = time.monotonic()
+def _run(name: str, scene: Scene, page: Path | None) -> bool:
+    """Print the tables of one module, and put them into the page; say whether all were made."""
+    began, kind = time.monotonic(), "quick, " if scene.quick else ""
+    ran = (
+        f"Run on {datetime.now(UTC):%Y-%m-%d}, {kind}load average {os.getloadavg()[0]:.1f} before."
+    )
     module = importlib.import_module(f"bench.{name}")
     texts = []
     print(f"\n=== {name}: {str(module.__doc__).splitlines()[0]}", flush=True)
-    for table in module.tables(scene):
-        print(f"\n{table.text()}", flush=True)
-        texts.append(table.markdown())
-    print(f"\n{name} took {time.monotonic() - began:.0f} s", flush=True)
-    if page is not None:
-        page.write_text(put_into(page.read_text(), name, "\n\n".join(texts)))
+    try:
+        for table in module.tables(scene):
+            print(f"\n{table.text()}", flush=True)
+            texts.append(table.markdown())
+    except (RuntimeError, TimeoutError) as error:  # a server did not do as it must: no figures
+        print(f"\n{name}: {error}", flush=True)
+        return False
+    print(f"\n{ran} It took {time.monotonic() - began:.0f} s.", flush=True)
+    if page is not None and name != "servers":
+        page.write_text(put_into(page.read_text(), name, "\n\n".join([*texts, ran])))
+    return True
 
 
-def _method() -> str:
+def _method() -> list[str]:
     versions = {peer.version: peer.read_version() for peer in peers.ALL}
-    return "\n".join(
-        [
-            f"Machine: {machine()}.",
-            "Versions: " + "; ".join(versions.values()) + ".",
-            "Each server has one worker on one core; its visitors and its backend have another.",
-            f"CPU is user and system of all its processes, in {processes.RESOLUTION}.",
-            "Servers take turns, round by round; figures are medians over the rounds.",
-        ]
-    )
+    return [
+        f"Machine: {machine()}.",
+        "Versions: " + "; ".join(versions.values()) + ".",
+        "Each server has one worker on one core; its visitors and its backend have another.",
+        f"CPU is user and system of all its processes, in {processes.RESOLUTION}.",
+        "Servers take turns, round by round; figures are medians over the rounds.",
+    ]
 
 
 def _arguments() -> argparse.Namespace:
@@ -91,4 +107,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -61,7 +61,7 @@ class Visitors:
 
 def tables(scene: Scene) -> Iterator[Table]:
     """Measure those that look names up; the file server only for Centcert."""
-    seconds = 10 if scene.quick else 60
+    seconds = 5 if scene.quick else 60
     served = scene.sites(NAMES)
     names: Path = unknown(scene.scratch / "unknown", FLOOD_RATE * seconds)
     visitors = Visitors(

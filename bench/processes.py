@@ -105,9 +105,22 @@ def settled_cpu_us(pids: Sequence[int], patience_s: float = 3.0) -> float:
     while True:
         time.sleep(_REST_S)
         after = cpu_us(pids)
-        if after - before < _REST_US or time.monotonic() > end:
+        rests = after - before < _REST_US and not any(map(is_busy, pids))
+        if rests or time.monotonic() > end:
             return after
         before = after
+
+
+def is_busy(pid: int) -> bool:
+    """Say whether a thread runs, or waits for its core or a disk.
+
+    On a busy machine one may have work and yet have used no time of late.
+    """
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):
+            if stat.read_text().rpartition(")")[2].split()[0] in "RD":
+                return True
+    return False
 
 
 def memory_bytes(pids: Sequence[int]) -> int:

@@ -77,3 +77,18 @@ def test_who_has_ended_counts_nothing():
         process.wait()
     assert processes.cpu_us([process.pid]) == 0
     assert processes.memory_bytes([process.pid]) == 0
+
+
+def test_who_cannot_run_for_others_is_not_at_rest():
+    spinning = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        wait_until(lambda: processes.cpu_us([spinning.pid]) > 50_000)
+        assert processes.is_busy(spinning.pid)
+        before = processes.cpu_us([spinning.pid])
+        assert processes.settled_cpu_us([spinning.pid], patience_s=0.1) > before
+    finally:
+        spinning.kill()
+        spinning.wait()
+    with subprocess.Popen(["sleep", "60"]) as sleeping:
+        wait_until(lambda: not processes.is_busy(sleeping.pid))
+        sleeping.kill()
