@@ -64,7 +64,7 @@ def test_the_service_has_its_own_user_one_right_and_its_secret(
         {VISIT}
         sh /opt/bin/centcert status >/dev/null && echo well
         systemctl reload centcert && echo reloaded
-        sh /opt/bin/centcert disable | tail -n 1
+        sh /opt/bin/centcert disable | tail -n 2
         sh /opt/bin/centcert status | grep -o store-disabled
         sed -i s/listen/lisden/ /etc/centcert/centcert.toml
         systemctl reload centcert; systemctl is-active centcert
@@ -84,6 +84,7 @@ def test_the_service_has_its_own_user_one_right_and_its_secret(
         "well",
         "reloaded",
         "node          no longer asks /etc/centcert/store from now on",
+        "              if a credential has changed, restart it: systemd passed it the old",
         "store-disabled",
         "active",
         "last-good",

@@ -129,10 +129,9 @@ async def change_store(
     draft = SettingsDraft(path)
     values = _absolute(change.settings)
     typed = _place_typed(change, values, draft)
-    if "password_file" in values:
-        values["keytab"] = None
-    elif "keytab" in values:
-        values["password_file"] = None
+    for given, other in (("password_file", "keytab"), ("keytab", "password_file")):
+        if values.get(given) is not None:
+            values.setdefault(other, None)  # an account has one secret; both given is an error
     if enable and "enabled" in draft.store:
         values["enabled"] = True
     draft.change(values)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import click
 import msgspec
 
+from centcert.admin.secrets import SYSTEMD_CREDENTIAL
 from centcert.admin.settings_file import control_socket_path, settings_file, settings_file_to_write
 from centcert.admin.store_setup import (
     CREDENTIAL,
@@ -269,6 +270,8 @@ def _rows_of_change(changed: Changed) -> list[tuple[str, str]]:
     else:
         uses = "uses" if changed.node.enabled else "no longer asks"
         rows.append(("node", f"{uses} {changed.node.store} from now on"))
+        if any(secret.source.startswith(SYSTEMD_CREDENTIAL) for secret in changed.setup.secrets):
+            rows.append(("", "if a credential has changed, restart it: systemd passed it the old"))
     return rows
 
 

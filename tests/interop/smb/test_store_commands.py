@@ -100,6 +100,10 @@ def test_the_credential_alone_is_changed(setup: Setup):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (
+            ("--password", "--keytab", "/none"),
+            "FILE: store: A share needs an account: username, and",
+        ),
         (("--password",), "HOST refuses the account USER: "),
         (("--store", "smb://HOST/nothing"), "HOST has no share of files called nothing: check the"),
         (("--store", "smb://HOST/certs/none"), "The share certs on HOST shows the account USER no"),
@@ -111,10 +115,20 @@ def test_what_does_not_work_is_not_saved(setup: Setup, arguments: tuple[str, ...
     host = f"{setup.samba.host}:{setup.samba.port}"
     said = setup("set", *(one.replace("HOST", host) for one in arguments), typed=f"{WRONG}\n")
     wanted = sentence.replace("HOST", host).replace("USER", setup.samba.username)
-    assert (said.returncode, said.stdout) == (1, "")
+    wanted = wanted.replace("FILE", str(setup.file))
+    assert (said.returncode, said.stdout) == (2 if "FILE" in sentence else 1, "")
     assert said.stderr.startswith(f"centcert: {wanted}"), said.stderr
     assert said.stderr.count("\n") == 1
     assert setup.files == before
+
+
+def test_a_keytab_takes_the_place_of_a_password(setup: Setup):
+    keytab = setup.enabled().home / "keytab"
+    keytab.touch(mode=0o600)
+    said = setup("set", "--keytab", keytab, "--no-check", "--json")
+    (secret,) = msgspec.json.decode(said.stdout, type=Changed).setup.secrets
+    assert (secret.setting, secret.source, secret.problem) == ("keytab", str(keytab), None)
+    assert "password_file" not in setup.file.read_text(encoding="utf-8")
 
 
 def test_a_password_file_that_others_may_read_is_refused(setup: Setup):
