@@ -67,8 +67,8 @@ def _rows(node: NodeStatus, now: float) -> Iterator[tuple[str, str]]:
     yield "connections", connections
     yield from _handshakes(counters)
     yield from _look_ups(counters)
-    used, limit = node.used_bytes / _MIB, node.max_bytes / _MIB
-    yield "memory", f"{node.names:,} names, {used:.1f} of {limit:,.0f} MiB"
+    limit = f"{node.max_bytes / _MIB:,.0f} MiB"
+    yield "memory", f"{_many(node.names, 'name')}, {_size(node.used_bytes)} of {limit}"
     yield from _certificates(node.expiry, now)
     yield "findings", f"{len(node.findings)}:" if node.findings else "none"
 
@@ -80,7 +80,7 @@ def _store(health: StoreHealth, now: float) -> str:
     words += ", watched" if health.watched else ", not watched"
     if health.listed_at is not None:
         listed = age(max(now - health.listed_at, 0.0))
-        words += f"; {health.files:,} files when listed {listed} ago"
+        words += f"; {_many(health.files or 0, 'file')} when listed {listed} ago"
     return words
 
 
@@ -93,7 +93,7 @@ def _handshakes(counters: Counters) -> Iterator[tuple[str, str]]:
     if refused:
         yield "  refused", _parts(refused)
     if counters.backend_failures:
-        yield "backends", f"{counters.backend_failures:,} connections failed"
+        yield "backends", f"{_many(counters.backend_failures, 'connection')} failed"
 
 
 def _look_ups(counters: Counters) -> Iterator[tuple[str, str]]:
@@ -118,6 +118,14 @@ def _certificates(expiry: Expiry, now: float) -> Iterator[tuple[str, str]]:
         left_s = first.not_after - now
         when = f"in {age(left_s)}" if left_s > 0 else f"{age(-left_s)} ago"
         yield "  first", f"{printable(first.key)}, {when}"
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def _size(size: int) -> str:
+    return f"{size / _MIB:,.1f} MiB" if size >= _MIB else f"{size / 1024:.0f} KiB"
 
 
 def _parts(counts: Mapping[str, int]) -> str:
