@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-from centcert.errors import SettingsError, StoreDenied, StoreUnavailable
+from centcert.demo.samba import PrivateSamba
+from centcert.errors import SettingsError, StoreBusy, StoreDenied, StoreUnavailable
 from centcert.stores import MAX_BLOB_BYTES, Account, Publisher, open_publisher
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from centcert.demo.samba import PrivateSamba
 
 KEY = "www.contoso.example.pfx"
 OTHER = "mail.contoso.example.pfx"
@@ -42,7 +41,7 @@ async def smb(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Publisher, 
         yield publisher, path
 
 
-Place = Callable[[pytest.FixtureRequest], AbstractAsyncContextManager[tuple[Publisher, "Path"]]]
+Place = Callable[[pytest.FixtureRequest], AbstractAsyncContextManager[tuple[Publisher, Path]]]
 PLACES: dict[str, Place] = {"folder": folder, "smb": smb}
 
 
@@ -199,3 +198,33 @@ async def test_which_of_several_servers_is_not_guessed():
     account = Account("a", b"b".decode)  # type: ignore[arg-type]  # never read
     with pytest.raises(SettingsError, match=r"such as --store smb://one/certs"):
         open_publisher("smb://one,two/certs", account=account)
+
+
+SMBD_ON_A_FULL_DISK = """#!/bin/sh
+trap "" XFSZ
+ulimit -f 4000
+PATH=${PATH#*:} exec smbd "$@"
+"""  # no file grows beyond 2 MB
+
+
+async def test_a_share_that_is_full():
+    root = Path(tempfile.mkdtemp(prefix="smb"))
+    (root / "bin").mkdir()
+    (root / "bin" / "smbd").touch(mode=0o755)
+    (root / "bin" / "smbd").write_text(SMBD_ON_A_FULL_DISK)
+    path = f"{root}/bin:{os.environ['PATH']}:/usr/sbin:/usr/local/sbin"
+    try:
+        with PrivateSamba(root, environment={"PATH": path}) as samba:
+            url = f"smb://{samba.host}:{samba.port}/{samba.publish_share}"
+            account = Account(samba.username, samba.password.encode)
+            async with open_publisher(url, account=account) as publisher:
+                assert await publisher.make(OTHER, b"here")
+                with pytest.raises(StoreBusy) as full:
+                    await publisher.make(KEY, bytes(3_000_000))
+            assert str(full.value) == (
+                f"The share publish on 127.0.0.1:{samba.port} has no room left for {KEY}: make"
+                " some."
+            )
+            assert [file.name for file in samba.folder.iterdir()] == [OTHER]
+    finally:
+        shutil.rmtree(root)
