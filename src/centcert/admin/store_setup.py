@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -220,11 +221,11 @@ def _place_typed(
 
 
 def _account(settings: StoreSettings, typed: Mapping[Path, bytes]) -> Account | None:
-    account = settings.account()
-    if account is None or settings.password_file not in typed:
+    account, file = settings.account(), settings.password_file
+    password = None if file is None else typed.get(file)
+    if account is None or password is None:
         return account
-    password = typed[settings.password_file]
-    return replace(account, password=lambda: password)
+    return replace(account, password=partial(bytes, password))
 
 
 def _read_secrets(settings: StoreSettings, typed: Mapping[Path, bytes]) -> None:
