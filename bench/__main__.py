@@ -19,6 +19,7 @@ from bench.tables import put_into
 TABLES = (
     "servers",
     "handshakes",
+    "workers",
     "scale",
     "first_visit",
     "storm",

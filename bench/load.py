@@ -153,7 +153,7 @@ def backend(program: Path, core: int) -> Iterator[int]:
     """Run the backend while the block runs; yield its port."""
     port = free_port()
     with Path(os.devnull).open("wb") as nowhere:
-        process = processes.start([program, "backend", f"at={port}"], core, nowhere)
+        process = processes.start([program, "backend", f"at={port}"], [core], nowhere)
         try:
             wait_for_port(port, process)
             yield port

@@ -84,7 +84,7 @@ class Peer:
 
 
 class Running:
-    """A server that runs on one core, while the block does.
+    """A server that runs on its core, while the block does.
 
     Attributes:
         peer: what it is.
@@ -93,7 +93,9 @@ class Running:
         started_s: from its start to its first handshake, in seconds.
     """
 
-    def __init__(self, peer: Peer, plan: Plan, core: int, *, patience_s: float = 30.0) -> None:
+    def __init__(
+        self, peer: Peer, plan: Plan, cores: Sequence[int], *, patience_s: float = 30.0
+    ) -> None:
         """Start it and wait for the first handshake.
 
         Raises:
@@ -112,7 +114,7 @@ class Running:
             with self._log.open("wb") as output:
                 for command in commands:
                     self._started.append(
-                        processes.start(command, core, output, _environment(plan.root))
+                        processes.start(command, cores, output, _environment(plan.root))
                     )
             self._wait(began + patience_s)
         except BaseException:

@@ -52,12 +52,12 @@ def pinned(*cores: int) -> Iterator[None]:
 
 def start(
     command: Sequence[str | Path],
-    core: int,
+    cores: Sequence[int],
     output: IO[bytes],
     environment: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a program on one core, in a session of its own, so that ``stop`` ends all of it."""
-    with pinned(core):
+    """Start a program on its cores, in a session of its own, so that ``stop`` ends all of it."""
+    with pinned(*cores):
         return subprocess.Popen(  # noqa: S603  the programs of the bench
             command,
             stdin=subprocess.DEVNULL,

@@ -67,6 +67,8 @@ class Scene:
         patience_s: float = 30.0,
         file_server: FileServer | None = None,
         root: Path | None = None,
+        cores: Sequence[int] = (),
+        options: tuple[str, ...] = (),
     ) -> peers.Running:
         """Start a server.
 
@@ -76,6 +78,8 @@ class Scene:
             patience_s: until its first handshake.
             file_server: for Centcert: read from there.
             root: its folder, to start it again with what it has written; else a new one.
+            cores: where it runs; none: on the server's.
+            options: for Centcert: more arguments of ``centcert serve``.
 
         Raises:
             TimeoutError: there was no handshake in time.
@@ -89,9 +93,9 @@ class Scene:
             load.free_port(),
             self.backend_port,
             store=None if file_server is None else file_server.url,
-            options=() if file_server is None else file_server.options,
+            options=(*options, *(() if file_server is None else file_server.options)),
         )
-        return peers.Running(peer, plan, self.cores.server, patience_s=patience_s)
+        return peers.Running(peer, plan, cores or (self.cores.server,), patience_s=patience_s)
 
     @contextlib.contextmanager
     def running(self, chosen: Sequence[peers.Peer], served: Sites) -> Iterator[list[peers.Running]]:

@@ -43,7 +43,7 @@ def parent(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     output = tmp_path / "output"
     with output.open("wb") as file:
         command = ["sh", "-c", f"{sys.executable} {script}; true"]
-        process = processes.start(command, CORE, file)
+        process = processes.start(command, [CORE], file)
     wait_until(lambda: b"done" in output.read_bytes())
     yield process
     processes.stop(process)
