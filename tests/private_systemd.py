@@ -96,7 +96,7 @@ def run_under_systemd(home: Path, files: Mapping[str, str | bytes], script: str)
         file = home / "files" / path.lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content.encode() if isinstance(content, str) else content)
-        file.chmod(0o600 if "credstore" in path else 0o644)
+        file.chmod(0o644)
     (home / "out" / "script").write_text(script, encoding="utf-8")
     setting_up = _SETTING_UP.format(
         home=home,
