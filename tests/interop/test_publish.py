@@ -167,7 +167,7 @@ def test_a_certificate_is_published_renewed_rolled_back_and_removed(
         "  _.contoso.example.pfx    good until DATE, new\n"
         "  bücher.example.pfx       good until DATE, new\n"
         "\n"
-        "Nodes that watch the store take this up at once, the others within their `refresh`.\n"
+        "Nodes that watch the store take this up at once, others within their `refresh`.\n"
     )
     keys = {"www.contoso.example.pfx", "_.contoso.example.pfx", "bücher.example.pfx"}
     assert place.files().keys() == keys
@@ -193,7 +193,7 @@ def test_a_certificate_is_published_renewed_rolled_back_and_removed(
         "Published into STORE:\n"
         "  www.contoso.example.pfx  good until DATE, replaces one good until DATE\n"
         "\n"
-        "Nodes that watch the store take this up at once, the others within their `refresh`.\n"
+        "Nodes that watch the store take this up at once, others within their `refresh`.\n"
         "What was replaced comes back by: centcert rollback www.contoso.example\n"
     )
     assert place.files().keys() == {*keys, "www.contoso.example.pfx.previous"}
@@ -206,7 +206,7 @@ def test_a_certificate_is_published_renewed_rolled_back_and_removed(
         "Brought back in STORE:\n"
         "  www.contoso.example.pfx  good until DATE, replaces one good until DATE\n"
         "\n"
-        "Nodes that watch the store take this up at once, the others within their `refresh`.\n"
+        "Nodes that watch the store take this up at once, others within their `refresh`.\n"
     )
     assert place.serial("www.contoso.example.pfx") == old.certificate.serial_number
     assert place.run("rollback", WWW).returncode == 0
@@ -219,7 +219,7 @@ def test_a_certificate_is_published_renewed_rolled_back_and_removed(
         "  www.contoso.example.pfx  removed; it held one good until DATE\n"
         "www.contoso.example is answered by _.contoso.example.pfx from then on.\n"
         "\n"
-        "Nodes that watch the store take this up at once, the others within their `refresh`.\n"
+        "Nodes that watch the store take this up at once, others within their `refresh`.\n"
         "They come back by: centcert rollback www.contoso.example\n"
     )
     assert place.files().keys() == {*keys, "www.contoso.example.pfx.previous"} - {

@@ -35,13 +35,13 @@ def samba() -> Iterator[PrivateSamba]:
 class Terminal:
     """A command at a terminal, and everything it showed there."""
 
-    def __init__(self, home: Path, *arguments: str) -> None:
+    def __init__(self, home: Path, *arguments: str, columns: int = 200) -> None:
         self._child = pexpect.spawn(
             CENTCERT[0],
             [*CENTCERT[1:], *arguments],
             cwd=str(home),
-            env={**os.environ, "CENTCERT_CONFIG": "", "COLUMNS": "80", "TERM": "xterm"},
-            dimensions=(40, 200),
+            env={**os.environ, "CENTCERT_CONFIG": "", "COLUMNS": str(columns)},
+            dimensions=(40, columns),
             encoding="utf-8",
             timeout=30,
         )
@@ -118,3 +118,14 @@ def test_removal_is_confirmed(tmp_path: Path):
         assert remove.end() == code
         assert ("Nothing was removed." in remove.shown) is (code != 0)
         assert file.exists() is (code != 0)
+
+
+def test_what_was_looked_at_fits_the_terminal(tmp_path: Path):
+    names = [f"{number}.contoso.example" for number in range(9)]
+    (tmp_path / "site.pem").write_bytes(Authority().issue(*names).pem())
+    (tmp_path / "store").mkdir()
+    publish = Terminal(tmp_path, "publish", "site.pem", "--store", "store", columns=60)
+    assert publish.end() == 0
+    about = publish.shown.partition("Published into")[0].splitlines()
+    assert max(map(len, about)) <= 60
+    assert [name for name in names if name not in " ".join(about)] == []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from centcert.admin.publishing import Desk, Outcome, Plan, Vetted
+
+_INDENT: Final = 16
 
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Look and say what would be done; write nothing."
@@ -201,9 +205,12 @@ def _print_vetted(vetted: Vetted) -> None:
         *(("left out", f"{name}: nothing is looked up by it") for name in vetted.skipped),
         *(("note", remark) for remark in vetted.remarks),
     ]
+    # Wrapped where a person reads it; whole, for grep, where a program does.
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     click.echo(vetted.source)
     for what, text in rows:
-        click.echo(f"  {what:<12}  {text}")
+        lines = textwrap.wrap(text, max(width - _INDENT, _INDENT), break_on_hyphens=False)
+        click.echo(f"  {what:<12}  " + f"\n{' ' * _INDENT}".join(lines))
     click.echo()
 
 
@@ -233,9 +240,7 @@ def _print_heading(outcome: Outcome, done: str, would: str) -> None:
 
 
 def _print_when() -> None:
-    click.echo(
-        "\nNodes that watch the store take this up at once, the others within their `refresh`."
-    )
+    click.echo("\nNodes that watch the store take this up at once, others within their `refresh`.")
 
 
 def _in_unicode(pattern: str) -> str:
