@@ -67,6 +67,9 @@ async def work(
         provider, plan, listener=audience, contexts=contexts, inherited=place.sockets
     )
     async with provider, entrance:
+        for sockets in place.sockets.values():  # the entrance has its own copies, and closes them
+            for one in sockets:
+                one.close()
         provider.report = lambda: Report(
             entrance.connection_count, entrance.waiting, audience.counters
         )
