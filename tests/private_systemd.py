@@ -42,12 +42,23 @@ StandardOutput=file:/out/said
 StandardError=file:/out/errors
 """
 
+# A control group of its own: systemd believes that the one it finds itself in is the topmost.
+_FENCED_IN: Final = """\
+mount --make-rprivate /
+mkdir {home}/groups
+mount -t cgroup2 cgroup2 {home}/groups
+mkdir {home}/groups/$$
+echo $$ > {home}/groups/$$/cgroup.procs
+unshare -mpfCiun --kill-child bash {home}/out/setting-up
+echo $$ > {home}/groups/cgroup.procs
+find {home}/groups/$$ -depth -type d -exec rmdir {{}} +
+"""
+
 # The root is shared: systemd mounts the credentials of a service in a namespace of their own,
 # and would have them seen outside of it. In a container it does not see to that itself.
 _SETTING_UP: Final = """\
 set -e
 ip link set lo up
-mount --make-rprivate /
 mount -t tmpfs tmpfs {home}/disk
 mkdir {home}/disk/upper {home}/disk/work {home}/disk/root
 root={home}/disk/root
@@ -104,8 +115,9 @@ def run_under_systemd(home: Path, files: Mapping[str, str | bytes], script: str)
         source=Path(__file__).resolve().parent.parent / "src",
         packages=sysconfig.get_path("purelib"),
     )
+    (home / "out" / "setting-up").write_text(setting_up, encoding="utf-8")
     ended = subprocess.run(
-        ["unshare", "-mpfCiun", "--kill-child", "bash", "-c", setting_up],
+        ["unshare", "-m", "bash", "-c", _FENCED_IN.format(home=home)],
         capture_output=True, text=True, check=False, timeout=TIMEOUT_S,
     )  # fmt: skip
     said = home / "out" / "said"
