@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import ssl
+from copy import copy
 from typing import TYPE_CHECKING
 
 import pytest
@@ -112,6 +113,22 @@ def test_tickets_end_with_the_base_that_gave_them(
     assert visit(credential, newer, contexts=contexts)[0]
     clock[0] = 2 * BASE_S
     assert not visit(credential, newer, contexts=contexts)[0]
+
+
+def test_prepared_bases_follow_each_other_alike_in_every_process(
+    visit: Callable[..., tuple[bool, object]], credential: Credential
+):
+    clock = [0.0]
+    contexts = ServerContexts(clock=lambda: clock[0])
+    contexts.prepare()
+    other = copy(contexts)  # as a fork leaves it: the same contexts, but their own turn
+    other._prepared = contexts._prepared.copy()
+    for clock[0] in (0.0, BASE_S + 1, 3 * BASE_S + 2):
+        _, ticket = visit(credential, contexts=contexts)
+    resumed, ticket = visit(credential, ticket, contexts=other)
+    assert resumed, "it was not asked for anything meanwhile"
+    clock[0] = 4 * BASE_S
+    assert not visit(credential, ticket, contexts=other)[0]
 
 
 def test_ticket_resumes_in_another_process(
