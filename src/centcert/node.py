@@ -25,6 +25,7 @@ from centcert.control import (
 from centcert.errors import CentcertError, SettingsError
 from centcert.frontend import FrontEnd
 from centcert.frontend.applications import Applications
+from centcert.frontend.sockets import OpenSockets
 from centcert.names import HostName, candidates
 from centcert.provider import Provider
 from centcert.provider.lastgood import LastGood
@@ -71,7 +72,7 @@ class Node:
         inherited: Mapping[TcpAddress, Sequence[socket]] | None = None,
     ) -> None:
         self._settings = settings
-        self._inherited = inherited
+        self._sockets = OpenSockets(inherited or {})
         self._audience = Audience.of(listener)
         self._began = time.monotonic()
         self._stack = AsyncExitStack()
@@ -88,12 +89,17 @@ class Node:
                 tasks,
                 limits=self._settings.limits.limits(),
                 listener=self._audience,
-                inherited=self._inherited,
+                inherited=self._sockets.by_address,
             )
             self._applications = Applications(
-                tasks, self._front_end.numbers, self._audience, inherited=self._inherited
+                tasks,
+                self._front_end.numbers,
+                self._audience,
+                inherited=self._sockets.by_address,
+                crowd=self._front_end.crowd,
             )
             stack.push_async_callback(self._applications.close)
+            stack.callback(self._sockets.close_but, ())
             await self._listen(self._settings, provider)
             self._stack = stack.pop_all()
         return self
@@ -104,6 +110,7 @@ class Node:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._sockets.close_but(())
         try:
             async with asyncio.TaskGroup() as ends:
                 ends.create_task(self._applications.close())
@@ -164,6 +171,7 @@ class Node:
         except BaseException:
             if source is not None:
                 await source.aclose()
+            await self._listen(self._settings, self._provider)  # all of it is open still
             raise
         front_end.limits = settings.limits.limits()
         self._settings = settings
@@ -180,27 +188,26 @@ class Node:
             version=__version__,
             store=provider.store_url,
             up_s=time.monotonic() - self._began,
-            connections=self._front_end.connection_count + self._applications.connection_count,
+            connections=self._front_end.crowd.connections,
             names=names,
             used_bytes=used_bytes,
             findings=_findings(provider),
             max_bytes=provider.max_bytes,
-            waiting=self._front_end.waiting + self._applications.waiting,
+            waiting=self._front_end.crowd.waiting,
             counters=self._audience.counters,
             health=provider.health,
             expiry=expiry,
         )
 
     async def _listen(self, settings: Settings, provider: Provider) -> None:
-        """Open exactly the listeners of ``settings``; if one cannot be opened, change nothing."""
-        apps = settings.app_listeners()
+        """Open exactly the listeners of ``settings``, after all that may fail."""
+        listeners, apps = settings.listeners(), settings.app_listeners()
+        addresses = {one.address for one in listeners} | {one.address for one in apps}
         await self._applications.start([one.app for one in apps], settings.limits.grace)
-        try:
-            await self._front_end.listen(settings.listeners())
-            await self._applications.listen(apps, provider, settings.limits.limits())
-        except BaseException:
-            await self._front_end.listen(self._settings.listeners())
-            raise
+        await self._sockets.open(addresses)
+        await self._front_end.listen(listeners)
+        await self._applications.listen(apps, provider, settings.limits.limits())
+        self._sockets.close_but(addresses)
 
     async def _open_source(self, settings: Settings) -> tuple[AsyncExitStack, Provider]:
         async with AsyncExitStack() as stack:

@@ -283,6 +283,99 @@ async def test_settings_that_cannot_be_carried_out_change_nothing(
             (await Visitor.arrive(running.address)).leave()
 
 
+APP = """
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"the application"})
+"""
+
+
+@pytest.fixture
+def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An ASGI application that can be imported."""
+    (tmp_path / "node_app.py").write_text(APP)
+    monkeypatch.syspath_prepend(tmp_path)
+    return "node_app:app"
+
+
+async def ask_app(address: tuple[str, int]) -> bytes:
+    visitor = await Visitor.arrive(address)
+    await visitor.send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    said = await visitor.receive_all()
+    visitor.leave()
+    return said
+
+
+async def test_an_address_goes_to_an_application_and_back(serve: Serve, backend: Backend, app: str):
+    """Guards: each side bound the address for itself, while the other still had it."""
+    to = await backend(echo)
+    async with serve(to) as running:
+        address, replace = running.address, msgspec.structs.replace
+        relayed = await Visitor.arrive(address)
+        by_app = replace(running.settings, listen=(ListenSettings("127.0.0.1:0", app=app),))
+        await running.node.reload(by_app)
+        assert running.node.addresses == [address], "it stayed open"
+        assert b"the application" in await ask_app(address)
+        await running.node.reload(running.settings)
+        assert running.node.addresses == [address]
+        visitor = await Visitor.arrive(address)
+        for one in (relayed, visitor):
+            await one.send(b"echo")
+            assert await one.receive_exactly(4) == b"echo"
+            one.leave()
+    await until_refused(address)
+
+
+async def test_settings_that_cannot_be_carried_out_close_and_start_nothing(
+    serve: Serve, backend: Backend, app: str
+):
+    """Guards: listeners were closed and opened again, on another port if the kernel chose it."""
+    async with serve(await backend(echo)) as running, serve(await backend(echo)) as other:
+        before = running.node.addresses
+        taken = "{}:{}".format(*other.address)
+        for listen in (
+            (ListenSettings(taken, app=app),),
+            (ListenSettings("[::1]:0", app=app), ListenSettings(taken, "127.0.0.1:1")),
+            (ListenSettings("[::1]:0", app=app), ListenSettings("127.0.0.2:0", app="no_app:app")),
+        ):
+            with pytest.raises(SettingsError):
+                await running.node.reload(msgspec.structs.replace(running.settings, listen=listen))
+            assert running.node.addresses == before
+            assert not running.node._applications._running
+            assert set(running.node._sockets.by_address) == {TcpAddress("127.0.0.1", 0)}
+            (await Visitor.arrive(running.address)).leave()
+
+
+async def test_the_limit_of_connections_is_the_nodes(serve: Serve, backend: Backend, app: str):
+    """Guards: each listener of an application had a limit of its own."""
+    async with serve(await backend(echo), connections=2) as running:
+        listen = (
+            *running.settings.listen,
+            ListenSettings("127.0.0.2:0", app=app),
+            ListenSettings("127.0.0.3:0", app=app),
+        )
+        await running.node.reload(msgspec.structs.replace(running.settings, listen=listen))
+        relayed, one, other = running.node.addresses
+        for full in ((relayed, one), (one, other), (other, relayed)):
+            inside = [await Visitor.arrive(address) for address in full]
+            for address in (relayed, one, other):
+                visitor = await Visitor.connect(address)
+                with pytest.raises((Cut, ConnectionError)):
+                    await visitor.handshake()
+                visitor.leave()
+            assert (await running.node.status()).connections == 2
+            for visitor in inside:
+                visitor.leave()
+            while (await running.node.status()).connections:
+                await asyncio.sleep(0.001)
+
+
 async def test_another_store(serve: Serve, backend: Backend, authority: Authority, tmp_path: Path):
     (tmp_path / "new.example.pfx").write_bytes(authority.issue("new.example").pfx())
     async with serve(await backend(echo)) as running:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from centcert.asgi import Application
 from centcert.errors import SettingsError
 from centcert.frontend.addresses import reason_of
+from centcert.frontend.crowd import Crowd
 from centcert.frontend.server import ServerLimits, TlsServer
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Applications:
         numbers: the numbers of connections in events.
         listener: is told each step of a connection.
         contexts: as for ``FrontEnd``, like ``inherited``.
+        crowd: who is counted, if others serve clients within the same limits.
         inherited: sockets that listen already.
     """
 
@@ -59,10 +61,12 @@ class Applications:
         *,
         contexts: ServerContexts | None = None,
         inherited: Mapping[TcpAddress, Sequence[socket]] | None = None,
+        crowd: Crowd | None = None,
     ) -> None:
         self._tasks = tasks
+        self._crowd = crowd or Crowd()
         self._contexts = contexts
-        self._inherited = inherited or {}
+        self._inherited = {} if inherited is None else inherited
         self._numbers = numbers
         self._listener = listener
         self._running: dict[str, Application] = {}
@@ -156,6 +160,7 @@ class Applications:
             listener=self._listener,
             numbers=self._numbers,
             contexts=self._contexts,
+            crowd=self._crowd,
         )
         tls.offer(application.alpn, listener.default_name, listener.policy)
         inherited = self._inherited.get(address, ())

@@ -76,6 +76,7 @@ class Entrance:
                 self._listener,
                 contexts=self._contexts,
                 inherited=self._inherited,
+                crowd=self._front_end.crowd,
             )
             stack.push_async_callback(self._applications.close)
             await self._applications.start([one.app for one in plan.app_listeners], plan.grace_s)

@@ -10,6 +10,7 @@ from centcert.audience import Audience
 from centcert.errors import Overloaded, SettingsError
 from centcert.frontend.addresses import reason_of
 from centcert.frontend.connection import ClientConnection
+from centcert.frontend.crowd import Crowd
 from centcert.frontend.events import Full
 from centcert.frontend.listener import Limits
 from centcert.tls.contexts import ServerContexts
@@ -103,7 +104,7 @@ class FrontEnd:
         self.audience = Audience.of(listener)
         self.counters = self.audience.counters
         self.contexts = contexts or ServerContexts()
-        self._inherited = inherited or {}
+        self._inherited = {} if inherited is None else inherited
         self.loop = asyncio.get_running_loop()
         self.buffer = memoryview(bytearray(READ_BYTES))
         self._tasks = tasks
@@ -111,6 +112,7 @@ class FrontEnd:
         self._connections: set[ClientConnection] = set()
         self.numbers = itertools.count(1)
         self.waiting = 0  # handshakes, for the store
+        self.crowd = Crowd()  # with what applications serve
         self._closed = False
         self._emptied = asyncio.Event()
 
@@ -184,12 +186,13 @@ class FrontEnd:
         """Count a connection in, unless the front end is full."""
         if self._closed:
             return False
-        if len(self._connections) >= self.limits.connections:
+        if self.crowd.connections >= self.limits.connections:
             self.counters.turned_away += 1
             self.audience(Full(connection.shown_client))
             return False
         self.counters.accepted += 1
         self._connections.add(connection)
+        self.crowd.connections += 1
         return True
 
     def dismiss(self, connection: ClientConnection) -> bool:
@@ -197,6 +200,7 @@ class FrontEnd:
         if connection not in self._connections:
             return False
         self._connections.remove(connection)
+        self.crowd.connections -= 1
         if not self._connections:
             self._emptied.set()
         return True
@@ -211,9 +215,10 @@ class FrontEnd:
         Raises:
             Overloaded: they do.
         """
-        if self.waiting >= self.limits.waiting:
-            raise Overloaded(f"{self.waiting} handshakes wait for the store already.")
+        if self.crowd.waiting >= self.limits.waiting:
+            raise Overloaded(f"{self.crowd.waiting} handshakes wait for the store already.")
         self.waiting += 1
+        self.crowd.waiting += 1
         task = self.spawn(connection, look_up)
         task.add_done_callback(self._waited)
         return task
@@ -221,6 +226,7 @@ class FrontEnd:
     def _waited(self, task: asyncio.Task[None]) -> None:
         del task
         self.waiting -= 1
+        self.crowd.waiting -= 1
 
     async def _contain(self, connection: ClientConnection, work: _Work) -> None:
         """Let a fault of Centcert itself end one connection, never the node.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypedDict, Unpack, cast
 from centcert.audience import Audience
 from centcert.errors import CentcertError, HandshakeFailed, Overloaded
 from centcert.frontend.addresses import TcpAddress
+from centcert.frontend.crowd import Crowd
 from centcert.frontend.events import (
     Accepted,
     Closed,
@@ -145,6 +146,7 @@ class TlsServer:
         listener: Listener | None = None,
         numbers: Iterator[int] | None = None,
         contexts: ServerContexts | None = None,
+        crowd: Crowd | None = None,
     ) -> None:
         """Serve nobody yet: see ``listen``.
 
@@ -155,6 +157,7 @@ class TlsServer:
             listener: is told each step, or news only; see ``FrontEnd``.
             numbers: the numbers of connections in events, if others count as well.
             contexts: what TLS sessions begin on, if others begin theirs on it as well.
+            crowd: who is counted, if ``limits`` are for others as well.
         """
         self.provider = provider
         self.limits = limits or ServerLimits()
@@ -165,6 +168,7 @@ class TlsServer:
         self.numbers = numbers or itertools.count(1)
         self.connections = 0
         self.waiting = 0
+        self.crowd = crowd or Crowd()
         self._sites = _Sites(_Terms((), DEFAULT_POLICY), None)
         self.audience = Audience.of(listener)
         self.counters = self.audience.counters
@@ -226,13 +230,14 @@ class _Acceptor(asyncio.BufferedProtocol):
             return
         server = self._server
         self._client = str(TcpAddress(*peer[:2])) if isinstance(peer, tuple) else "a local socket"
-        if server.connections >= server.limits.connections:
+        if server.crowd.connections >= server.limits.connections:
             server.counters.turned_away += 1
             server.audience(Full(self._client))
             self._abort()
             return
         self._counted = True
         server.connections += 1
+        server.crowd.connections += 1
         server.counters.accepted += 1
         self._timer = server.loop.call_later(server.limits.handshake_s, self._time_out)
         if (steps := server.audience.steps) is not None:
@@ -283,10 +288,11 @@ class _Acceptor(asyncio.BufferedProtocol):
         if credential is not None:
             self._answer(credential)
             return
-        if server.waiting >= server.limits.waiting:
-            raise Overloaded(f"{server.waiting} handshakes wait for the store already.")
+        if server.crowd.waiting >= server.limits.waiting:
+            raise Overloaded(f"{server.crowd.waiting} handshakes wait for the store already.")
         self._raw.pause_reading()
         server.waiting += 1
+        server.crowd.waiting += 1
         # The connection owns the task: it ends it when it ends.
         self._task = server.loop.create_task(self._look_up())
         self._task.add_done_callback(self._waited)
@@ -309,6 +315,7 @@ class _Acceptor(asyncio.BufferedProtocol):
     def _waited(self, task: asyncio.Task[None]) -> None:
         del task
         self._server.waiting -= 1
+        self._server.crowd.waiting -= 1
 
     def _answer(self, credential: Credential) -> None:
         self._credential = credential
@@ -383,6 +390,7 @@ class _Acceptor(asyncio.BufferedProtocol):
 
     def _closed(self) -> None:
         self._server.connections -= 1
+        self._server.crowd.connections -= 1
         if (steps := self._server.audience.steps) is not None:
             steps(Closed(self._number))
 
