@@ -68,6 +68,8 @@ def printable(text: str) -> str:
     """Escape what could end a line, move the cursor or turn the writing direction."""
     if len(text) > MAX_SHOWN:
         text = text[:MAX_SHOWN] + "…"
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 

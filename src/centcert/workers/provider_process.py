@@ -13,7 +13,7 @@ import msgspec
 from centcert.admin.units import Size
 from centcert.audience import Audience
 from centcert.background import Background
-from centcert.control import NodeStatus, ReadSettings, SettingsRead, control_answering
+from centcert.control import NodeStatus, ReadSettings, SettingsRead, Trace, control_answering
 from centcert.counters import added_up
 from centcert.errors import CentcertError, SettingsError
 from centcert.node import Node
@@ -61,6 +61,19 @@ class ProviderNode(Node):
         self._service = Service(self._provider, self._token)
         async with self._service.serving(listening):
             yield self._service
+
+    async def answer(self, request: Request) -> Reply | Stream:
+        """Answer a command, but for a trace: handshakes are the workers', and are not heard here.
+
+        Raises:
+            CentcertError: it cannot be carried out.
+        """
+        if isinstance(request, Trace):
+            raise CentcertError(
+                "This node serves with several processes, and their handshakes cannot be traced:"
+                " look at one node with --workers 1."
+            )
+        return await super().answer(request)
 
     async def status(self) -> NodeStatus:
         """Tell how the whole node does; what workers add is up to a second old."""
