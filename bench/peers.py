@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Json = Any
 """What ``json.dumps`` takes."""
 
-BODY = "sixteen bytes: ok"[:16]
+BODY = "sixteen bytes ok"
 _MODULES = "/usr/lib/nginx/modules"
 _POLL_S = 0.005
 _VERSION = re.compile(r"\d+\.\d+\.\d+\S*")
@@ -78,7 +78,7 @@ class Peer:
     prepare: Callable[[Plan], Commands]
 
     def read_version(self) -> str:
-        """Return the line in which the program tells its version."""
+        """Return the program's name and version."""
         ran = subprocess.run(self.version, capture_output=True, text=True, check=True)  # noqa: S603
         return f"{re.split('[, ]', self.name)[0]} {_VERSION.findall(ran.stdout + ran.stderr)[0]}"
 

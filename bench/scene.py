@@ -112,15 +112,15 @@ class Scene:
         self,
         servers: Sequence[peers.Running],
         measure: Callable[[peers.Running], float],
-        rounds: int | None = None,
     ) -> dict[str, list[float]]:
         """Take a figure of each server, round by round, never one server twice in a row.
 
-        Odd rounds go backwards, so that nobody always comes after the same neighbour.
+        Every second round goes backwards, so that nobody always comes after the same one.
         """
+        backwards = [*reversed(servers[:-1]), servers[-1]]
         figures: dict[str, list[float]] = {server.peer.name: [] for server in servers}
-        for number in range((rounds or self.rounds) + 1):
-            for server in servers if number % 2 else reversed(servers):
+        for number in range(self.rounds + 1):
+            for server in backwards if number % 2 else servers:
                 figure = measure(server)
                 if number:  # the first warms up
                     figures[server.peer.name].append(figure)

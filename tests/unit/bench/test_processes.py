@@ -79,16 +79,26 @@ def test_who_has_ended_counts_nothing():
     assert processes.memory_bytes([process.pid]) == 0
 
 
-def test_who_cannot_run_for_others_is_not_at_rest():
-    spinning = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
+def test_who_runs_is_busy_and_who_sleeps_is_not():
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as spinning:
         wait_until(lambda: processes.cpu_us([spinning.pid]) > 50_000)
         assert processes.is_busy(spinning.pid)
-        before = processes.cpu_us([spinning.pid])
-        assert processes.settled_cpu_us([spinning.pid], patience_s=0.1) > before
-    finally:
         spinning.kill()
-        spinning.wait()
     with subprocess.Popen(["sleep", "60"]) as sleeping:
         wait_until(lambda: not processes.is_busy(sleeping.pid))
         sleeping.kill()
+
+
+def test_rest_is_neither_to_use_time_nor_to_wait_for_it(monkeypatch: pytest.MonkeyPatch):
+    # It uses much, then waits for its core, then rests.
+    used = iter([0.0, 900.0, 1_800.0, 1_800.0, 1_801.0, 1_802.0])
+    busy = iter([True, False])
+    monkeypatch.setattr(processes, "cpu_us", lambda _: next(used))
+    monkeypatch.setattr(processes, "is_busy", lambda _: next(busy))
+    assert processes.settled_cpu_us([1]) == 1_801.0
+
+
+def test_who_never_rests_is_not_waited_for():
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as spinning:
+        assert processes.settled_cpu_us([spinning.pid], patience_s=0.1) > 0
+        spinning.kill()
