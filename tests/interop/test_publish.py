@@ -22,6 +22,7 @@ from centcert.admin.publishing import Outcome
 from centcert.cli.export import Exported
 from centcert.credential import decode
 from centcert.demo.samba import PrivateSamba
+from centcert.errors import WrongPassword
 from centcert.testing import Authority, Issued
 from tests.served import CENTCERT
 
@@ -375,12 +376,47 @@ def test_a_store_without_key_password_is_warned_of(
 
 
 def test_another_key_password_is_reason_to_write_again(local: Place, authority: Authority):
-    name = given(local, "site.pem", authority.issue(WWW))
-    assert local.run("publish", name).returncode == 0
+    """And a first one for a file that had none; the version before stays what it was."""
+    old, new = authority.issue(WWW), authority.issue(WWW)
+    given(local, "old.pem", old)
+    given(local, "new.pem", new)
+    bare = ("--store", local.url)
+    assert run("publish", "old.pem", *bare, home=local.home).returncode == 0
+    assert run("publish", "new.pem", *bare, home=local.home).returncode == 0
     secret_file(local.home / "newer", "newer")
     rotated = ("--store", local.url, "--key-password-file", "newer", *local.options[2:])
-    assert run("publish", name, *rotated, home=local.home).returncode == 0
-    decode((local.folder / f"{WWW}.pfx").read_bytes(), key="x", passwords=[b"newer"])
+    for options, password in ((local.options, KEY_PASSWORD.encode()), (rotated, b"newer")):
+        result = run("publish", "new.pem", *options, home=local.home)
+        assert said(result, local).endswith(
+            "Published into STORE:\n"
+            "  www.contoso.example.pfx  good until DATE, written again\n"
+            "\n"
+            "Nodes that watch the store take this up at once, others within their `refresh`.\n"
+        )
+        data = (local.folder / f"{WWW}.pfx").read_bytes()
+        assert decode(data, key="x", passwords=[password]).certificate == new.certificate
+        with pytest.raises(WrongPassword):
+            decode(data, key="x", passwords=())
+        assert run("publish", "new.pem", *options, home=local.home).stdout.endswith(
+            "holds all of it already; nothing was written.\n"
+        )
+    previous = (local.folder / f"{WWW}.pfx.previous").read_bytes()
+    assert decode(previous, key="x", passwords=()).certificate == old.certificate
+
+
+def test_a_file_that_answers_nothing_is_replaced_whatever_it_holds(
+    local: Place, authority: Authority
+):
+    """Of another name and newer, or damaged."""
+    for content in (authority.issue("other.example").pfx(), b"damaged"):
+        (local.folder / f"{WWW}.pfx").write_bytes(content)
+        start = datetime.now(UTC) - timedelta(days=1)
+        issued = authority.issue(WWW, not_before=start)
+        result = local.run("publish", given(local, "site.pem", issued))
+        assert (result.returncode, result.stderr) == (0, "")
+        assert local.serial(f"{WWW}.pfx") == issued.certificate.serial_number
+        assert (local.folder / f"{WWW}.pfx.previous").read_bytes() == content
+    assert "replaces an unusable file\n" in result.stdout
 
 
 # --- what is refused ------------------------------------------------------------------

@@ -58,14 +58,15 @@ class FileChange(msgspec.Struct, frozen=True):
     Attributes:
         key: the file's.
         pattern: the name or wildcard that it stands for.
-        action: ``kept``: it holds the same certificate already and is left alone.
+        action: ``kept``: it holds the same certificate already and is left alone;
+            ``rewritten``: it does, but under another password, or was insisted on.
         before: what it held; ``None``: it was not there.
         after: what it holds; ``None``: it is gone.
     """
 
     key: str
     pattern: str
-    action: Literal["made", "replaced", "kept", "removed"]
+    action: Literal["made", "replaced", "rewritten", "kept", "removed"]
     before: Version | None
     after: Version | None
 
@@ -200,18 +201,15 @@ class Publication:
 
 async def plan_publish(desk: Desk, publication: Publication) -> Plan:
     """Find out what has to be written, and what speaks against it."""
-    shares = {id(one): _share_of(one, publication.chosen) for one in publication.given}
-    refusals = [*_ambiguous(publication, shares)]
+    shares = [(given, _share_of(given, publication.chosen)) for given in publication.given]
+    refusals = [*_unclear(shares, publication.chosen)]
     vetted, files, changes = [], [], []
-    for given in publication.given:
-        patterns = shares[id(given)]
+    for given, patterns in shares:
         spoken = list(objections(given, publication.now))
         answering = []
         for pattern in patterns:
             found = {key: await desk.look(key) for key in keys_of(pattern)}
-            answers = next(
-                (one.credential for one in found.values() if one and one.credential), None
-            )
+            answers = _answering(found, pattern)
             if answers is not None:
                 answering.append(answers)
                 spoken += about_what_is_there(given, answers)
@@ -238,21 +236,30 @@ def _share_of(given: Given, chosen: Sequence[str]) -> tuple[str, ...]:
     return tuple(pattern for pattern in chosen if covers(given.credential, pattern))
 
 
-def _ambiguous(publication: Publication, shares: dict[int, tuple[str, ...]]) -> Iterable[str]:
+def _answering(found: dict[str, Found | None], pattern: str) -> Credential | None:
+    for there in found.values():
+        if there is not None and there.credential and covers(there.credential, pattern):
+            return there.credential
+    return None
+
+
+def _unclear(
+    shares: Sequence[tuple[Given, tuple[str, ...]]], chosen: Sequence[str]
+) -> Iterable[str]:
     owners: dict[str, Given] = {}
-    for given in publication.given:
-        if not shares[id(given)] and publication.chosen:
+    for given, patterns in shares:
+        if chosen and not patterns and len(shares) > 1:
             yield f"{given.source}: its certificate covers none of the names chosen: leave it out."
-        for pattern in shares[id(given)]:
+        for pattern in patterns:
             other = owners.setdefault(pattern, given)
             if other is not given:
                 yield (
                     f"{other.source} and {given.source} both are for {pattern}: publish the one"
                     " that shall answer it."
                 )
-    for pattern in publication.chosen:
+    for pattern in chosen:
         if pattern not in owners:
-            yield f"None of the certificates given covers {pattern}: see --name."
+            yield f"No certificate given covers {pattern}: leave that --name out."
 
 
 def _keys_to_write(found: dict[str, Found | None]) -> list[str]:
@@ -276,23 +283,40 @@ def _written(
 ) -> tuple[FileChange, list[Change]]:
     after = _version(given.credential)
     before = None if there is None else there.version
-    if there is not None and not publication.force and _same(desk, given.credential, there):
+    same = there is not None and _is_same(given.credential, there.credential)
+    if there is not None and same and not publication.force and _is_protected_as_today(desk, there):
         return FileChange(key, pattern, "kept", before, after), []
     password = desk.key_passwords[0] if desk.key_passwords else None
     steps = [Change(key, write_pfx(given.credential, password))]
-    if there is not None:  # first, so that it exists whenever the new one does
-        steps.insert(0, Change(key + PREVIOUS, there.data))
-    action: Literal["made", "replaced"] = "made" if there is None else "replaced"
-    return FileChange(key, pattern, action, before, after), steps
+    if there is None:
+        return FileChange(key, pattern, "made", before, after), steps
+    if same:  # the version before stays what it is
+        return FileChange(key, pattern, "rewritten", before, after), steps
+    # The copy first, so that it exists whenever the new file does.
+    steps.insert(0, Change(key + PREVIOUS, there.data))
+    return FileChange(key, pattern, "replaced", before, after), steps
 
 
-def _same(desk: Desk, credential: Credential, there: Found) -> bool:
-    """Say whether a file holds this certificate and chain, under the password of today."""
+def _is_same(credential: Credential, there: Credential | None) -> bool:
+    return (
+        there is not None
+        and there.fingerprint == credential.fingerprint
+        and there.issuers == credential.issuers
+    )
+
+
+def _is_protected_as_today(desk: Desk, there: Found) -> bool:
+    """Say whether a file opens with the first key password, and only with one."""
+    first = desk.key_passwords[:1]
+    return _opens(there, first) and not (first and _opens(there, ()))
+
+
+def _opens(there: Found, passwords: tuple[bytes, ...]) -> bool:
     try:
-        held = decode(there.data, key=there.key, passwords=desk.key_passwords[:1])
+        decode(there.data, key=there.key, passwords=passwords)
     except BadBlob:
         return False
-    return held.fingerprint == credential.fingerprint and held.issuers == credential.issuers
+    return True
 
 
 def _vetted(given: Given, patterns: tuple[str, ...], answering: list[Credential]) -> Vetted:

@@ -109,6 +109,8 @@ def _became(file: FileChange) -> str:
     now = _until(file.after)
     if file.action == "kept":
         return f"{now}, as it was"
+    if file.action == "rewritten":
+        return f"{now}, written again"
     return f"{now}, new" if file.before is None else f"{now}, replaces {_held(file.before)}"
 
 

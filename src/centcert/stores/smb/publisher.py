@@ -30,6 +30,13 @@ STEP_S: Final = 10.0
 PAUSES_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
 """Between the tries at a file that another program has open; readers are quick."""
 
+_IN_USE: Final = frozenset({Kind.BUSY})
+_TARGET_IN_USE: Final = frozenset({Kind.BUSY, Kind.DENIED})
+"""What a move meets where Windows has the file open that is to be replaced ([MS-FSA],
+FileRenameInformation). An account that may not write at all has been told so by then: it had to
+make a file first.
+"""
+
 
 class SmbPublisher(Publisher):
     """The files of a folder on a share, written over SMB 3.1.1 and encrypted.
@@ -76,7 +83,10 @@ class SmbPublisher(Publisher):
         """See ``Publisher.move``."""
         path, new_path = self._path(key), self._path(new_key)
         try:
-            await self._run(lambda to: to.rename(path, new_path, replace=True, timeout_s=STEP_S))
+            await self._run(
+                lambda to: to.rename(path, new_path, replace=True, timeout_s=STEP_S),
+                again=_TARGET_IN_USE,
+            )
         except smb3.SmbError as error:
             raise self._error(error, new_key) from error
 
@@ -100,7 +110,12 @@ class SmbPublisher(Publisher):
             raise ValueError(f"{key!r} is no bare file name on a share.")
         return self._location.path(key)
 
-    async def _run(self, step: Callable[[smb3.Connection], Awaitable[T]]) -> T:
+    async def _run(
+        self,
+        step: Callable[[smb3.Connection], Awaitable[T]],
+        *,
+        again: frozenset[Kind] = _IN_USE,
+    ) -> T:
         """Take a step, again while another program holds the file.
 
         A connection that breaks off is not made anew for the step: it may have been taken.
@@ -109,7 +124,7 @@ class SmbPublisher(Publisher):
             try:
                 return await step(await self._connected())
             except smb3.StatusError as error:
-                if error.kind is not Kind.BUSY:
+                if error.kind not in again:
                     raise
             await asyncio.sleep(pause_s)
         return await step(await self._connected())
