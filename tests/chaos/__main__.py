@@ -21,9 +21,18 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="repeats the order of a run's faults")
     parser.add_argument("--rate", type=float, default=25.0, help="visits a second")
     parser.add_argument("--hold", type=float, default=2.0, help="how long a fault lasts, seconds")
+    parser.add_argument("--workers", default="1", help="as of `centcert serve`")
     given = parser.parse_args()
     seed = secrets.randbits(32) if given.seed is None else given.seed
-    report = asyncio.run(run(seed, minutes=given.minutes, per_s=given.rate, hold_s=given.hold))
+    report = asyncio.run(
+        run(
+            seed,
+            minutes=given.minutes,
+            per_s=given.rate,
+            hold_s=given.hold,
+            workers=given.workers,
+        )
+    )
     print(f"\n{report}")  # noqa: T201
     return 1 if report.faults_found else 0
 

@@ -38,7 +38,7 @@ class Report:
         longest_s: the longest time from the fault to the moment when all was well again.
         tally: what came of the handshakes.
         unrecovered: what did not come to what must come by itself.
-        rss_bytes: memory of the node with its decoder, at the start and at the end.
+        rss_bytes: memory of all the node's processes, at the start and at the end.
     """
 
     seed: int
@@ -101,6 +101,7 @@ async def run(
     minutes: float,
     per_s: float = 25.0,
     hold_s: float = 2.0,
+    workers: str = "1",
     faults: Sequence[Fault] = FAULTS,
     say: Callable[[str], object] = print,
 ) -> Report:
@@ -110,7 +111,7 @@ async def run(
     report, began = Report(seed), time.monotonic()
     dice = random.Random(seed)  # noqa: S311  to be repeated
     try:
-        async with World(home, dice, hold_s=hold_s) as world:
+        async with World(home, dice, hold_s=hold_s, workers=workers) as world:
             report.tally = world.tally
             visits = asyncio.create_task(world.visits(per_s))
             try:

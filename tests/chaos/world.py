@@ -188,9 +188,13 @@ class Node:
         self.up = False
         self.lives += 1
         if self._process is not None:
+            processes = self.processes()
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(signal.SIGKILL)
             await self._process.wait()
+            async with asyncio.timeout(STARTED_S):  # the others follow by themselves
+                while any(map(_lives, processes)):
+                    await asyncio.sleep(POLL_S)
         if self._reader is not None:
             await self._reader
 
@@ -201,9 +205,17 @@ class Node:
         return self._process.pid
 
     def rss_bytes(self) -> int:
-        """Return the resident memory of it and its decoder, in bytes."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return sum(map(_rss_bytes, (str(self.pid), *children)))
+        """Return the resident memory of all its processes, in bytes."""
+        return sum(map(_rss_bytes, self.processes()))
+
+    def processes(self) -> list[int]:
+        """Return its process and all that come from it."""
+        found = [self.pid]
+        for pid in found:  # it grows meanwhile
+            with contextlib.suppress(OSError):
+                children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+                found += map(int, children.split())
+        return found
 
     async def findings(self) -> set[tuple[str, str]]:
         """Return the codes and subjects of what it says is wrong."""
@@ -265,11 +277,15 @@ class World:
         trouble: whether the store may be away now, so that names which this node has
             never served may be refused.
         hold_s: how long a fault lasts.
+        workers: how many worker processes the node has.
     """
 
-    def __init__(self, home: Path, dice: random.Random, *, hold_s: float) -> None:
+    def __init__(
+        self, home: Path, dice: random.Random, *, hold_s: float, workers: str = "1"
+    ) -> None:
         self.dice = dice
         self.hold_s = hold_s
+        self.workers = workers
         self.home = home
         self.files = make_files()
         self.tally = Tally()
@@ -332,6 +348,7 @@ class World:
                 *("--password-file", str(self.password_file)),
                 *("--key-password-file", str(key_password_file)),
                 *("--to", f"unix:{home}/backend", "--proxy-protocol"),
+                *("--workers", self.workers),
             ],
             self.state,
             home,
@@ -540,7 +557,8 @@ class World:
     def fill_disk(self) -> None:
         """Leave no byte for the node on its disk."""
         if not self.disk_is_mounted:  # the next best thing: no file may grow (EFBIG)
-            resource.prlimit(self.node.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+            for pid in self.node.processes():
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
             return
         with contextlib.suppress(OSError), (self.state / "filler").open("wb", 0) as filler:
             for size in (65_536, 4_096, 1):
@@ -552,7 +570,8 @@ class World:
         """Give the room back."""
         if not self.disk_is_mounted:
             unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-            resource.prlimit(self.node.pid, resource.RLIMIT_FSIZE, unlimited)
+            for pid in self.node.processes():
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
             return
         (self.state / "filler").unlink()
 
@@ -582,11 +601,18 @@ def free_port() -> int:
         return port
 
 
-def _rss_bytes(pid: str) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
+def _rss_bytes(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
     return 0
+
+
+def _lives(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    return False
 
 
 def _secret(file: Path, text: str) -> Path:

@@ -352,6 +352,34 @@ def test_what_cannot_start_ends_with_a_sentence(
     assert not (tmp_path / "control.sock").exists()
 
 
+def test_each_worker_runs_the_application(
+    store: Path, trusting: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "hello_app.py").write_text(
+        "import os\n"
+        "async def app(scope, receive, send):\n"
+        "    if scope['type'] != 'http':\n"
+        "        raise RuntimeError\n"
+        "    body = str(os.getpid()).encode()\n"
+        "    headers = [(b'content-length', str(len(body)).encode())]\n"
+        "    await send({'type': 'http.response.start', 'status': 200, 'headers': headers})\n"
+        "    await send({'type': 'http.response.body', 'body': body})\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with Served("--store", store, "--app", "hello_app:app", *TWO) as served:
+        answered = set()
+        for _ in range(MANY):
+            with connect(served, trusting) as client:
+                client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                answer = b""
+                while more := client.recv(1 << 16):
+                    answer += more
+            answered.add(int(answer.rpartition(b"\r\n\r\n")[2]))
+        assert answered == set(workers(served))
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(PATIENCE_S) == 0
+
+
 # --- commands -----------------------------------------------------------------------------
 
 
