@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import resource
 import runpy
 import sys
 import tempfile
@@ -39,6 +40,9 @@ def main() -> int:
         runpy.run_module(f"bench.{name}", run_name="__main__", alter_sys=True)
         return 0
     arguments = _arguments()
+    # For thousands of connections, in all that is started; 1024 is usual (systemd.exec(5)).
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     page: Path | None = arguments.markdown
     method = _method()
     print("\n".join(method), flush=True)
