@@ -2,7 +2,7 @@
 
 Its arguments are the store's options and two PEM files, which are published by turns. For each
 line on standard input a child publishes; the first is killed before its first step, the second
-after it, the third before its second step, and so on, until they come to their end. How each
+before its second, which is after its first, and so on, until they come to their end. How each
 ended is a line on standard output: ``-9`` or ``0``. Forked, as a Python takes long to start.
 """
 
@@ -44,14 +44,13 @@ def main(files: tuple[Path, Path], **given: object) -> None:
 
 async def publish(opened: Opened, turn: int, file: Path) -> None:
     def die(number: int) -> None:
-        if number == turn // 2 + 1:
+        if number == turn + 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
     given = put_together([read_file(file, (), None)])
     publication = Publication(tuple(given), (), force=True, now=time.time())
     async with opened.desk() as desk:
-        when = {"after": die} if turn % 2 else {"before": die}
-        stepped = SteppedPublisher(desk.publisher, **when)
+        stepped = SteppedPublisher(desk.publisher, before=die)
         deadly = dataclasses.replace(desk, publisher=stepped, stale_s=0.05)
         await deadly.carry_out(lambda: plan_publish(deadly, publication))
 
