@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
 import msgspec
@@ -21,9 +22,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from centcert.cli.journal import LogLine
-from centcert.control import NodeStatus, Trace
+from centcert.control import NodeStatus, Status, Trace, ask
 from centcert.testing import Authority
 from centcert.tracing import Traced, TracedHandshake, TracedLine
+from tests.interop.conftest import echo, running_backend
 from tests.served import CENTCERT, PATIENCE_S, Served
 
 if TYPE_CHECKING:
@@ -32,7 +34,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 NAME = "www.contoso.example"
+FIRST, SECOND, COUNTED = "first.example", "second.example", "counted.example"
 TENANT = "one.tenants.example"
+UNVISITED = "unvisited.tenants.example"
 UNKNOWN = "nobody.example"
 ENVIRONMENT = {**os.environ, "CENTCERT_CONFIG": "", "COLUMNS": "80"}
 
@@ -68,7 +72,7 @@ class Node:
         )
 
     def status(self) -> NodeStatus:
-        return msgspec.json.decode(self.ask("status", "--json").stdout, type=NodeStatus)
+        return asyncio.run(ask(self.control, Status(), NodeStatus))
 
     def metrics(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
         where = self.served.line(r"^Metrics are at (http://.*)\.$")[1]
@@ -131,17 +135,34 @@ def authority() -> Authority:
     return Authority()
 
 
-@pytest.fixture
-def node(authority: Authority, echo_backend: str, tmp_path: Path) -> Iterator[Node]:
-    store = tmp_path / "store"
+@contextmanager
+def running(authority: Authority, folder: Path) -> Iterator[Node]:
+    store = folder / "store"
     store.mkdir()
-    (store / f"{NAME}.pfx").write_bytes(authority.issue(NAME).pfx())
+    for name in (NAME, FIRST, SECOND, COUNTED):
+        (store / f"{name}.pfx").write_bytes(authority.issue(name).pfx())
     (store / "_.tenants.example.pfx").write_bytes(authority.issue("*.tenants.example").pfx())
-    with Served(
-        *("--store", store, "--listen", "127.0.0.1:0", "--to", echo_backend),
-        *("--control", tmp_path / "control.sock", "--metrics", "127.0.0.1:0"),
-    ) as served:
-        yield Node(served, tmp_path, authority)
+    with (
+        running_backend(echo) as backend,
+        Served(
+            *("--store", store, "--listen", "127.0.0.1:0", "--to", backend),
+            *("--control", folder / "control.sock", "--metrics", "127.0.0.1:0"),
+        ) as served,
+    ):
+        yield Node(served, folder, authority)
+
+
+@pytest.fixture(scope="module")
+def node(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    with running(authority, tmp_path_factory.mktemp("node")) as node:
+        yield node
+
+
+@pytest.fixture
+def own_node(authority: Authority, tmp_path: Path) -> Iterator[Node]:
+    """A node that nobody has visited, and that may be ended."""
+    with running(authority, tmp_path) as node:
+        yield node
 
 
 # --- trace ----------------------------------------------------------------------------------
@@ -162,31 +183,31 @@ def test_handshakes_are_shown_live_step_by_step(node: Node):
         assert tracing.said == (
             "Following handshakes of every name; times are in UTC, Ctrl-C ends.\n"
         )
-        node.visit(NAME)
-        node.visit(NAME)
-        node.visit(TENANT)
+        node.visit(FIRST)
+        node.visit(FIRST)
+        node.visit(UNVISITED)
         node.visit(UNKNOWN, check=False)
         code, output, said = tracing.end()
     assert (code, said) == (0, "")
     assert (
         masked(output)
         == f"""\
-HH:MM:SS.mmm  CLIENT  {NAME}
- T ms  client hello   N bytes, asks for {NAME}
- T ms  fetch          {NAME}.pfx: N bytes T ms
- T ms  decode         {NAME}.pfx T ms
- T ms  look-up        {NAME}.pfx answers
+HH:MM:SS.mmm  CLIENT  {FIRST}
+ T ms  client hello   N bytes, asks for {FIRST}
+ T ms  fetch          {FIRST}.pfx: N bytes T ms
+ T ms  decode         {FIRST}.pfx T ms
+ T ms  look-up        {FIRST}.pfx answers
  T ms  server hello   N bytes with the certificate
  T ms  done           FACTS
 
-HH:MM:SS.mmm  CLIENT  {NAME}
- T ms  client hello   N bytes, asks for {NAME}
- T ms  look-up        {NAME}.pfx is in memory
+HH:MM:SS.mmm  CLIENT  {FIRST}
+ T ms  client hello   N bytes, asks for {FIRST}
+ T ms  look-up        {FIRST}.pfx is in memory
  T ms  server hello   N bytes with the certificate
  T ms  done           FACTS
 
-HH:MM:SS.mmm  CLIENT  {TENANT}
- T ms  client hello   N bytes, asks for {TENANT}
+HH:MM:SS.mmm  CLIENT  {UNVISITED}
+ T ms  client hello   N bytes, asks for {UNVISITED}
  T ms  fetch          _.tenants.example.pfx: N bytes T ms
  T ms  decode         _.tenants.example.pfx T ms
  T ms  look-up        _.tenants.example.pfx answers
@@ -218,7 +239,7 @@ def test_a_trace_of_some_names_leaves_the_others_out(node: Node, pattern: str, n
 
 def test_each_handshake_is_a_line_of_json(node: Node):
     with Tracing(node, "--json", "--count", "3") as tracing:
-        node.visit(NAME)
+        node.visit(SECOND)
         node.visit("a\x1b[31m b.example", check=False)
         with socket.create_connection(node.served.address):
             pass
@@ -226,7 +247,7 @@ def test_each_handshake_is_a_line_of_json(node: Node):
     assert code == 0
     assert "\x1b" not in output
     done, refused, left = handshakes(output)
-    assert (done.outcome, done.name, done.key) == ("done", NAME, f"{NAME}.pfx")
+    assert (done.outcome, done.name, done.key) == ("done", SECOND, f"{SECOND}.pfx")
     assert done.version == "TLSv1.3"
     steps = ["client hello", "fetch", "decode", "look-up", "server hello", "done"]
     assert [step.step for step in done.steps] == steps
@@ -259,7 +280,8 @@ def test_it_ends_at_an_interrupt(node: Node):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_it_ends_with_the_node(node: Node, number: signal.Signals):
+def test_it_ends_with_the_node(own_node: Node, number: signal.Signals):
+    node = own_node
     with Tracing(node) as tracing:
         node.served.process.send_signal(number)
         assert tracing.end() == (1, "", "centcert: The node has stopped.\n")
@@ -307,23 +329,30 @@ def test_who_does_not_read_slows_no_handshake_and_is_told_what_it_missed(node: N
 
 
 def test_a_tracer_that_leaves_is_let_go(node: Node):
-    for _ in range(3):
-        with Tracing(node):
-            pass
+    for _ in range(20):
+        with socket.socket(socket.AF_UNIX) as tracer:
+            tracer.connect(str(node.control))
+            tracer.sendall(msgspec.json.encode(Trace()) + b"\n")
+            assert tracer.recv(1 << 10) == b'{"type":"tracing"}\n'
     node.visit(NAME)
-    assert node.status().counters.handshakes == {"TLSv1.3": 1}
+    descriptors = f"/proc/{node.served.process.pid}/fd"
+    until(lambda: len(os.listdir(descriptors)) < 20 + 10)  # noqa: PTH208
 
 
 # --- status -----------------------------------------------------------------------------------
 
 
-def test_the_status_for_people(node: Node):
+def test_the_status_for_people(own_node: Node):
+    node = own_node
     node.visit(NAME)
     node.visit(NAME)
     node.visit(UNKNOWN, check=False)
     until(lambda: node.status().connections == 0)
     said = node.ask("status")
     assert (said.returncode, said.stderr) == (0, "")
+    as_json = node.ask("status", "--json")
+    assert as_json.returncode == 0
+    assert msgspec.json.decode(as_json.stdout, type=NodeStatus).counters == node.status().counters
     output = re.sub(r"\b(\d+ (d|h|min|s))( \d+ (h|min|s))?\b", "AGE", said.stdout)
     output = re.sub(r"centcert \d[\w.]*", "centcert VERSION", output)
     output = re.sub(r"\d+ KiB", "N KiB", output)
@@ -331,7 +360,7 @@ def test_the_status_for_people(node: Node):
         output
         == f"""\
 store         {node.store}
-              reachable for AGE, watched; 2 files when listed AGE ago
+              reachable for AGE, watched; 5 files when listed AGE ago
 node          up AGE, centcert VERSION
 connections   0 now, 3 since the start
 handshakes    2 done (2 TLSv1.3), 1 refused, 0 left by the client
@@ -346,7 +375,8 @@ findings      none
     )
 
 
-def test_the_status_says_when_the_store_went_away(node: Node):
+def test_the_status_says_when_the_store_went_away(own_node: Node):
+    node = own_node
     node.visit(NAME)
     assert node.status().health.state == "reachable"
     node.store.rename(node.store.with_name("away"))
@@ -369,19 +399,18 @@ def labels(**given: str) -> frozenset[tuple[str, str]]:
 
 def test_what_happens_is_counted(node: Node):
     before = node.metrics()
-    assert before["centcert_handshakes_total", labels(outcome="done", version="TLSv1.3")] == 0
+    left = node.status().counters.abandoned
     for _ in range(3):
-        node.visit(NAME)
+        node.visit(COUNTED)
     for number in range(5):
         node.visit(f"{number}.{UNKNOWN}", check=False)
     node.visit(None, check=False)
     with socket.create_connection(node.served.address):
         pass
-    until(lambda: node.status().counters.abandoned == 1)
+    until(lambda: node.status().counters.abandoned == left + 1)
     until(lambda: node.status().connections == 0)
     found = node.metrics()
     expected = {
-        ("connections", labels()): 0,
         ("connections_accepted_total", labels()): 10,
         ("connections_turned_away_total", labels()): 0,
         ("handshakes_total", labels(outcome="done", version="TLSv1.3")): 3,
@@ -394,20 +423,27 @@ def test_what_happens_is_counted(node: Node):
         ("look_ups_total", labels(outcome="absent", source="memory")): 5,
         ("fetch_duration_seconds_count", labels(outcome="found")): 1,
         ("fetch_duration_seconds_bucket", labels(outcome="found", le="+Inf")): 1,
-        ("decode_duration_seconds_count", labels()): 1,
         ("cache_names", labels()): 1,
+    }
+    changes = {
+        key: found["centcert_" + key[0], key[1]] - before.get(("centcert_" + key[0], key[1]), 0)
+        for key in expected
+    }
+    assert changes == expected
+    gauges = {
+        ("connections", labels()): 0,
         ("cache_limit_bytes", labels()): 256 << 20,
         ("store_state", labels(state="reachable")): 1,
         ("store_state", labels(state="unreachable")): 0,
         ("store_watched", labels()): 1,
-        ("store_files", labels()): 2,
-        ("certificates", labels()): 1,
         ("certificates_expiring", labels(within="30d")): 0,
         ("certificates_expired", labels()): 0,
     }
-    assert {key: found["centcert_" + key[0], key[1]] for key in expected} == expected
-    first = found["centcert_certificate_expiry_timestamp_seconds", labels(key=f"{NAME}.pfx")]
-    assert first > time.time()
+    assert {key: found["centcert_" + key[0], key[1]] for key in gauges} == gauges
+    assert found["centcert_certificates", labels()] >= 1
+    assert found["centcert_decode_duration_seconds_count", labels()] >= 1
+    key = labels(key=f"{COUNTED}.pfx")
+    assert found["centcert_certificate_expiry_timestamp_seconds", key] > time.time()
     assert not any(UNKNOWN in value for _, given in found for _, value in given)
 
 
@@ -446,7 +482,8 @@ def test_other_requests_are_refused(node: Node, request_: bytes, answer: bytes):
     assert node.metrics()
 
 
-def test_silent_scrapers_keep_no_node_from_ending(node: Node):
+def test_silent_scrapers_keep_no_node_from_ending(own_node: Node):
+    node = own_node
     where = int(node.served.line(r"^Metrics are at http://127.0.0.1:(\d+)/metrics\.$")[1])
     silent = [socket.create_connection(("127.0.0.1", where)) for _ in range(20)]
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from centcert.control import NodeStatus
+from centcert.control import NodeStatus, Status, ask
 from centcert.tracing import Traced, TracedHandshake
 from tests.interop.smb.scene import PATIENCE_S, serving, until
 from tests.served import CENTCERT
@@ -25,14 +26,7 @@ ENVIRONMENT = {**os.environ, "CENTCERT_CONFIG": "", "COLUMNS": "80"}
 
 
 def status(control: Path) -> NodeStatus:
-    said = subprocess.run(
-        [*CENTCERT, "status", "--json", "--control", str(control)],
-        capture_output=True,
-        timeout=PATIENCE_S,
-        check=False,
-        env=ENVIRONMENT,
-    )
-    return msgspec.json.decode(said.stdout, type=NodeStatus)
+    return asyncio.run(ask(control, Status(), NodeStatus))
 
 
 def test_a_first_visit_shows_the_steps_of_smb(
