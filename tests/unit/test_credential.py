@@ -559,7 +559,7 @@ def test_a_warm_credential_is_small_and_its_size_is_true(names: int, most: int) 
         int, subprocess.check_output([sys.executable, "-c", MEASURE, str(names)]).split()
     )
     assert measured < most
-    assert measured < size < measured * 1.6
+    assert measured < size < measured * 2.2  # Python 3.13 takes less than 3.11
 
 
 @pytest.mark.parametrize("key_type", get_args(KeyType)[:2])
