@@ -191,16 +191,21 @@ def decode(data: bytes, *, key: str, passwords: Sequence[bytes]) -> Credential:
         BadBlob: one of its subclasses says what is wrong. Only ``BlobDamaged`` may pass
             by itself, when the file's writer is done.
     """
+    return Credential.from_parts(decode_parts(data, key=key, passwords=passwords))
+
+
+def decode_parts(data: bytes, *, key: str, passwords: Sequence[bytes]) -> Parts:
+    """As ``decode``, for a process that hands the parts on."""
     if len(data) > MAX_BLOB_BYTES:
         raise BlobTooLarge(
             key, f"it is larger than {MAX_BLOB_BYTES // 1024} KiB: is it a certificate at all?"
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what private CAs make of serial numbers and names; BER
-        return Credential.from_parts(_parts(data, key, passwords))
+        return _checked(data, key, passwords)
 
 
-def _parts(data: bytes, key: str, passwords: Sequence[bytes]) -> Parts:
+def _checked(data: bytes, key: str, passwords: Sequence[bytes]) -> Parts:
     read = read_pem if BEGIN in data else read_pkcs12
     found_key, certificates = read(data, key=key, passwords=passwords)
     if not certificates:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
-from centcert.credential import Parts, decode
+from centcert.credential import Parts, decode_parts
 from centcert.errors import BadBlob
 
 if TYPE_CHECKING:
@@ -106,10 +106,10 @@ def _allow_cpu(seconds: float) -> None:
 
 def _answer(request: Request) -> Reply:
     try:
-        credential = decode(request.data, key=request.key, passwords=request.passwords)
+        parts = decode_parts(request.data, key=request.key, passwords=request.passwords)
     except BadBlob as error:
         return Refused(type(error).__name__, error.sentence)
-    return Decoded(credential.to_parts())
+    return Decoded(parts)
 
 
 def _write(sink: BinaryIO, message: bytes) -> None:

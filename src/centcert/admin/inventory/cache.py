@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from centcert.admin.inventory.reading import Inspected
 
 MAX_BYTES: Final = 128 * 1024 * 1024
-"""As many as 200,000 files take, at 600 bytes each; a larger cache is not read."""
+"""As many as 200,000 files take, at 600 bytes each; a larger cache is cut off, and so ignored."""
 
 MAX_FILES: Final = 200_000
 """Lines that are written; files beyond are read anew each time."""
@@ -122,12 +122,12 @@ def _read_own(path: Path) -> bytes:
     """Read a file that nobody else may have written.
 
     Raises:
-        OSError: there is none, or it is another user's, a link, open to others or too large.
+        OSError: there is none, or it is another user's, a link or open to others.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:  # noqa: PTH123  of a descriptor
         found = os.fstat(descriptor)
         strange = found.st_uid != os.geteuid() or not stat.S_ISREG(found.st_mode)
-        if strange or found.st_mode & 0o077 or found.st_size > MAX_BYTES:
+        if strange or found.st_mode & 0o077:
             raise PermissionError
         return file.read(MAX_BYTES)

@@ -167,6 +167,25 @@ async def test_a_file_that_is_gone_by_then_is_left_out(shelf: Shelf, authority: 
     assert set(await shelf.read()) == {"x.example.pfx"}
 
 
+async def test_a_file_that_is_replaced_after_the_listing_is_known_as_what_was_read(
+    shelf: Shelf, authority: Authority
+):
+    old, new = (authority.issue(name).pfx() for name in ("old.example", "new.example"))
+    shelf.store.put("x.example.pfx", old)
+    fetch = shelf.store.fetch
+
+    async def replaced(key: str) -> Blob | None:
+        shelf.store.put("x.example.pfx", new)
+        return await fetch(key)
+
+    shelf.store.fetch = replaced  # type: ignore[method-assign]
+    first = await shelf.read()
+    shelf.store.fetch = fetch  # type: ignore[method-assign]
+    shelf.store.fetched.clear()
+    assert await shelf.read() == first
+    assert shelf.store.fetched == []
+
+
 async def test_a_file_that_is_too_large_is_one_line(shelf: Shelf):
     shelf.store.put("x.example.pfx", bytes(MAX_BLOB_BYTES + 1))
     (found,) = (await shelf.read()).values()
