@@ -23,7 +23,7 @@ from centcert.admin import lease
 from centcert.admin.intake import put_together, read_file
 from centcert.admin.publishing import Publication, plan_publish
 from centcert.cli import options
-from centcert.cli.desk import Opened
+from centcert.cli.desk import Access, access
 from tests.publishers import SteppedPublisher
 
 
@@ -31,25 +31,25 @@ from tests.publishers import SteppedPublisher
 @click.argument("files", nargs=2, type=click.Path(path_type=Path))
 @options.store
 def main(files: tuple[Path, Path], **given: object) -> None:
-    opened = Opened(None, given)
+    to = access(None, given)
     for turn, _ in enumerate(sys.stdin):
         child = os.fork()
         if child == 0:
             with mock.patch.object(lease, "_POLL_S", 0.05):
-                asyncio.run(publish(opened, turn, files[turn % 2]))
+                asyncio.run(publish(to, turn, files[turn % 2]))
             os._exit(0)
         _, status = os.waitpid(child, 0)
         click.echo(os.waitstatus_to_exitcode(status))
 
 
-async def publish(opened: Opened, turn: int, file: Path) -> None:
+async def publish(to: Access, turn: int, file: Path) -> None:
     def die(number: int) -> None:
         if number == turn + 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
     given = put_together([read_file(file, (), None)])
     publication = Publication(tuple(given), (), force=True, now=time.time())
-    async with opened.desk() as desk:
+    async with to.desk() as desk:
         stepped = SteppedPublisher(desk.publisher, before=die)
         deadly = dataclasses.replace(desk, publisher=stepped, stale_s=0.05)
         await deadly.carry_out(lambda: plan_publish(deadly, publication))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -20,45 +21,31 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from centcert.admin.publishing import FileChange, Outcome, Version
-    from centcert.admin.settings import StoreSettings
 
 _TYPED: Final = "/dev/tty"
 """Stands in the settings for a password that comes from no file; it is never opened."""
 
 
-class Opened:
-    """A store's settings with the account of this command, which may be another one.
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Which store a command works on, and as whom.
 
-    Whoever names an account by --username means that one's secret too: the password file of
-    the settings file belongs to the account that nodes read with.
+    Attributes:
+        url: the store's.
+        account: of a share.
+        key_passwords: the store's, in their order.
     """
 
-    def __init__(self, config: Path | None, given: Mapping[str, object]) -> None:
-        """Ask for the account's password at the terminal, if nothing else says it.
-
-        Raises:
-            SettingsError: no store is named, or something about it is wrong.
-        """
-        table = options.by_table(given).get("store", {})
-        typed: bytes | None = None
-        if "username" in table:
-            if not {"password_file", "keytab"} & table.keys():
-                typed = ask_password(f"Password of {table['username']}", "--password-file")
-                table["password_file"] = _TYPED
-            table = {"password_file": None, "keytab": None, **table}
-        self.settings: StoreSettings = read_store(settings_file(config), table)
-        self.account = self.settings.account()
-        if self.account is not None and typed is not None:
-            self.account = Account(self.account.username, lambda: typed)
-        self.key_passwords = tuple(self.settings.key_passwords())
+    url: str
+    account: Account | None
+    key_passwords: tuple[bytes, ...] = field(repr=False)
 
     @asynccontextmanager
     async def desk(self) -> AsyncIterator[Desk]:
         """Open the store to look at and to write into."""
-        url, account = self.settings.url, self.account
         async with (
-            open_publisher(url, account=account) as publisher,
-            open_store(url, account=account) as store,
+            open_publisher(self.url, account=self.account) as publisher,
+            open_store(self.url, account=self.account) as store,
         ):
             yield Desk(
                 store,
@@ -66,6 +53,31 @@ class Opened:
                 self.key_passwords,
                 on_wait=lambda sentence: click.echo(f"centcert: {sentence}", err=True),
             )
+
+
+def access(config: Path | None, given: Mapping[str, object]) -> Access:
+    """Find the store and the account, and ask for its password if nothing else says it.
+
+    Whoever names an account by --username means that one's secret too: the password file of
+    the settings file belongs to the account that nodes read with.
+
+    Raises:
+        SettingsError: no store is named, or something about it is wrong.
+        UsageError: a password has to be typed, and there is no terminal.
+    """
+    table = options.by_table(given).get("store", {})
+    typed: bytes | None = None
+    if "username" in table:
+        if not {"password_file", "keytab"} & table.keys():
+            typed = ask_password(f"Password of {table['username']}", "--password-file")
+            table["password_file"] = _TYPED
+        table = {"password_file": None, "keytab": None, **table}
+    settings = read_store(settings_file(config), table)
+    account = settings.account()
+    if account is not None and typed is not None:
+        password = typed
+        account = Account(account.username, lambda: password)
+    return Access(settings.url, account, tuple(settings.key_passwords()))
 
 
 def ask_password(what: str, option: str, *, twice: bool = False) -> bytes:

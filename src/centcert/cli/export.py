@@ -13,7 +13,7 @@ from centcert.admin.pfx import write_pfx
 from centcert.admin.secrets import read_secret
 from centcert.admin.vetting import day, parse_pattern
 from centcert.cli import options
-from centcert.cli.desk import Opened, ask_password
+from centcert.cli.desk import Access, access, ask_password
 from centcert.cli.loop import run
 from centcert.stores import open_store
 
@@ -75,8 +75,8 @@ def export(
         as_pem = output is not None and output.suffix in _PEM_SUFFIXES
     if as_pem and output is not None and output.suffix == ".key":
         raise click.UsageError("--output names the certificates' file: the key's ends in .key.")
-    opened = Opened(config, given)
-    credential = run(_taken_out(opened, pattern))
+    to = access(config, given)
+    credential = run(_taken_out(to, pattern))
     stem = Path(credential.key).stem
     output = output or Path(f"{stem}.pem" if as_pem else f"{stem}.pfx")
     if as_pem:
@@ -97,9 +97,9 @@ def export(
             click.echo(f"The key in {exported.files[-1]} is not encrypted.")
 
 
-async def _taken_out(opened: Opened, pattern: str) -> Credential:
-    async with open_store(opened.settings.url, account=opened.account) as store:
-        return await take_out(store, pattern, opened.key_passwords)
+async def _taken_out(to: Access, pattern: str) -> Credential:
+    async with open_store(to.url, account=to.account) as store:
+        return await take_out(store, pattern, to.key_passwords)
 
 
 def _beside(output: Path) -> Path:

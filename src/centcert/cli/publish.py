@@ -15,7 +15,7 @@ from centcert.admin.publishing import Publication, plan_publish, plan_remove, pl
 from centcert.admin.secrets import read_secret
 from centcert.admin.vetting import day, parse_pattern
 from centcert.cli import options
-from centcert.cli.desk import Opened, ask_password, print_files, report
+from centcert.cli.desk import Access, access, ask_password, print_files, report
 from centcert.cli.loop import run
 from centcert.names import HostName
 
@@ -79,14 +79,12 @@ def publish(
     whose password is asked for if no --password-file has it.
     """
     chosen = tuple(dict.fromkeys(map(parse_pattern, names)))
-    opened = Opened(config, given)
-    passwords = (*opened.key_passwords, *map(read_secret, input_password_files))
+    to = access(config, given)
+    passwords = (*to.key_passwords, *map(read_secret, input_password_files))
     ask = _ask_for_file if sys.stdin.isatty() else None
     credentials = put_together([read_file(file, passwords, ask) for file in dict.fromkeys(files)])
     publication = Publication(tuple(credentials), chosen, force, time.time())
-    outcome = run(
-        _carried_out(opened, lambda desk: plan_publish(desk, publication), dry_run=dry_run)
-    )
+    outcome = run(_carried_out(to, lambda desk: plan_publish(desk, publication), dry_run=dry_run))
     report(outcome, _print_published, as_json=as_json)
 
 
@@ -115,7 +113,7 @@ def rollback(
     patterns = tuple(dict.fromkeys(map(parse_pattern, names)))
     outcome = run(
         _carried_out(
-            Opened(config, given),
+            access(config, given),
             lambda desk: plan_rollback(desk, patterns, force=force, now=time.time()),
             dry_run=dry_run,
         )
@@ -144,22 +142,22 @@ def remove(
     They are kept as the previous version: `centcert rollback NAME` brings them back.
     """
     patterns = tuple(dict.fromkeys(map(parse_pattern, names)))
-    opened = Opened(config, given)
+    to = access(config, given)
     if not yes and not dry_run:
         if not sys.stdin.isatty():
             raise click.UsageError("Say --yes: there is no terminal to ask at.")
         what = ", ".join(patterns)
-        if not click.confirm(f"Remove {what} from {opened.settings.url}?", err=True):
+        if not click.confirm(f"Remove {what} from {to.url}?", err=True):
             click.echo("Nothing was removed.", err=True)
             raise click.exceptions.Exit(1)
-    outcome = run(_carried_out(opened, lambda desk: plan_remove(desk, patterns), dry_run=dry_run))
+    outcome = run(_carried_out(to, lambda desk: plan_remove(desk, patterns), dry_run=dry_run))
     report(outcome, _print_removed, as_json=as_json)
 
 
 async def _carried_out(
-    opened: Opened, plan: Callable[[Desk], Awaitable[Plan]], *, dry_run: bool
+    to: Access, plan: Callable[[Desk], Awaitable[Plan]], *, dry_run: bool
 ) -> Outcome:
-    async with opened.desk() as desk:
+    async with to.desk() as desk:
         if dry_run:
             return (await plan(desk)).outcome
         return await desk.carry_out(lambda: plan(desk))
