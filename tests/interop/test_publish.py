@@ -6,9 +6,11 @@ import os
 import re
 import secrets
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from centcert.admin.lease import LOCK
 from centcert.admin.publishing import Outcome
@@ -24,7 +27,7 @@ from centcert.credential import decode
 from centcert.demo.samba import PrivateSamba
 from centcert.errors import WrongPassword
 from centcert.testing import Authority, Issued
-from tests.served import CENTCERT
+from tests.served import CENTCERT, Served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -665,3 +668,40 @@ def test_nothing_is_overwritten_by_an_export(local: Place, authority: Authority)
     )
     assert (local.home / f"{WWW}.key").read_bytes() == b"mine"
     assert not (local.home / f"{WWW}.pem").exists()
+
+
+# --- beside a node --------------------------------------------------------------------------
+
+
+def test_a_running_node_serves_what_is_published(place: Place, authority: Authority):
+    """Told by nobody but the store, which it reads from a share where it may do nothing else."""
+    url = place.url
+    if place.samba is not None:
+        url = url.replace(place.samba.publish_share, place.samba.share)
+    options = [
+        str(place.home / one) if one in {"password", "key-password"} else one
+        for one in place.options[2:]
+    ]
+    with Served(
+        *("--store", url, *options, "--listen", "127.0.0.1:0", "--to", "127.0.0.1:9")
+    ) as served:
+        address = "localhost", served.address[1]
+
+        def serves(issued: Issued) -> bool:
+            try:
+                pem = ssl.get_server_certificate(address, timeout=5)
+            except (ssl.SSLError, ConnectionError):  # refused: there is none for the name
+                return False
+            return ssl.PEM_cert_to_DER_cert(pem) == issued.certificate.public_bytes(Encoding.DER)
+
+        old, new = authority.issue("localhost"), authority.issue("localhost")
+        for command, *arguments, issued in (
+            ("publish", given(place, "old.pem", old), old),
+            ("publish", given(place, "new.pem", new), new),
+            ("rollback", "localhost", old),
+        ):
+            assert place.run(command, *arguments).returncode == 0
+            end = time.monotonic() + 20
+            while not serves(issued):
+                assert time.monotonic() < end, "the node did not take it up"
+                time.sleep(0.02)
