@@ -81,7 +81,7 @@ def settings_file(
 def test_the_manager_is_told_each_turn(manager: Manager, store: Path, tmp_path: Path):
     path = settings_file(tmp_path, store, more='[limits]\ngrace = "7 s"\n')
     with Served("--config", path) as served:
-        serving = served.lines[-1]
+        serving = served.line(r"^Serving certificates from .*")[0]
         assert manager.heard() == {"READY": "1", "STATUS": serving}
         served.reload()
         told = manager.heard()
