@@ -10,6 +10,7 @@ from centcert.errors import (
     CentcertError,
     StoreAuthenticationFailed,
     StoreBusy,
+    StoreDisabled,
     StoreInsecure,
     StoreUnavailable,
 )
@@ -18,7 +19,7 @@ from centcert.provider.events import Fetched, FetchFailed, Listed, WatchFailed, 
 if TYPE_CHECKING:
     from centcert.provider.events import Event
 
-State: TypeAlias = Literal["unasked", "reachable", "unreachable", "denied", "insecure"]
+State: TypeAlias = Literal["unasked", "reachable", "unreachable", "denied", "insecure", "disabled"]
 
 
 class StoreHealth(msgspec.Struct):
@@ -26,7 +27,8 @@ class StoreHealth(msgspec.Struct):
 
     Attributes:
         state: ``unasked``: nothing has been asked yet; ``denied``: the account is refused;
-            ``insecure``: its server offers less protection than Centcert accepts.
+            ``insecure``: its server offers less protection than Centcert accepts;
+            ``disabled``: the settings have nothing asked of it.
         since: from when on.
         watched: whether it tells of changes.
         listed_at: when it was last listed.
@@ -61,6 +63,8 @@ class StoreHealth(msgspec.Struct):
     def _failed(self, error: CentcertError, now: float) -> None:
         """Of one busy or denied file, or of what this node lacks itself, nothing follows."""
         match error:
+            case StoreDisabled():
+                self._is("disabled", now)
             case StoreAuthenticationFailed():
                 self._is("denied", now)
             case StoreInsecure():

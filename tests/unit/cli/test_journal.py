@@ -103,7 +103,9 @@ def test_a_line_in_json_decodes_strictly(capsys: pytest.CaptureFixture[str]):
     journal(HandshakeRefused(1, "192.0.2.7:1", "a\x9bb\u202e", UnknownName("b")))
     journal(Unusable(NAME, f"{NAME}.pfx", WrongPassword(f"{NAME}.pfx", "no password opens it.")))
     journal.say("serving", "Serving.")
-    journal.fault(asyncio.new_event_loop(), {"message": "it broke"})
+    loop = asyncio.new_event_loop()
+    journal.fault(loop, {"message": "it broke"})
+    loop.close()
     said = capsys.readouterr().err
     assert all(line.isprintable() for line in said.splitlines())
     refused, unusable, serving, fault = [

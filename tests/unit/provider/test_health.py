@@ -13,8 +13,10 @@ from centcert.errors import (
     StoreAuthenticationFailed,
     StoreBusy,
     StoreDenied,
+    StoreDisabled,
     StoreInsecure,
     StoreUnavailable,
+    StoreUnwatchable,
 )
 from centcert.provider.events import Fetched, FetchFailed, Listed, WatchFailed, Watching
 from centcert.provider.expiry import MAX_SOONEST, SLICE, Expiring, Expiry, expiry_of
@@ -34,6 +36,8 @@ DAY_S = 86_400.0
         (StoreAuthenticationFailed(URL, "no."), "denied"),
         (StoreInsecure(URL, "no."), "insecure"),
         (StoreBusy(URL, "later."), "reachable"),
+        (StoreUnwatchable(URL, "no changes."), "reachable"),
+        (StoreDisabled(URL), "disabled"),
         (StoreDenied(URL, "not this file."), "reachable"),
         (Overloaded("no."), "reachable"),
     ],
