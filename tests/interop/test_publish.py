@@ -20,8 +20,8 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from centcert.admin.desk import Outcome
 from centcert.admin.lease import LOCK
-from centcert.admin.publishing import Outcome
 from centcert.cli.export import Exported
 from centcert.credential import decode
 from centcert.demo.samba import PrivateSamba

@@ -1,185 +1,38 @@
-"""Publish, roll back, withdraw: what each does to the store's files, and what it reports.
-
-Nothing here prints or asks. Every command looks at the store, decides, and hands all of its
-changes to ``transaction.commit`` at once, under the store's lease.
-"""
+"""``centcert publish``: what is to be written, and what speaks against it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from centcert.admin.facts import Facts, called, facts
-from centcert.admin.lease import STALE_S, lease
+from centcert.admin.desk import (
+    PREVIOUS,
+    Desk,
+    FileChange,
+    Found,
+    Outcome,
+    Plan,
+    Vetted,
+    version_of,
+)
+from centcert.admin.facts import facts
 from centcert.admin.pfx import write_pfx
-from centcert.admin.transaction import Change, commit
+from centcert.admin.transaction import Change
 from centcert.admin.vetting import (
     about_what_is_there,
     covered_names,
     covers,
-    day,
     objections,
     remarks,
 )
 from centcert.credential import Credential, decode
 from centcert.errors import BadBlob
-from centcert.names import HostName, candidates, keys_of
+from centcert.names import keys_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from centcert.admin.intake import Given
-    from centcert.stores import Publisher, Store
-
-PREVIOUS: Final = ".previous"
-"""Follows the key of the version before: no look-up asks for it, and IIS wants ``.pfx``."""
-
-
-class Version(msgspec.Struct, frozen=True):
-    """What a file holds.
-
-    Attributes:
-        issued_by: what the issuer is called; ``None``, like the dates: it cannot be used.
-        not_before: seconds since the epoch, like ``not_after``.
-        problem: why it cannot be used.
-    """
-
-    issued_by: str | None = None
-    not_before: float | None = None
-    not_after: float | None = None
-    problem: str | None = None
-
-
-class FileChange(msgspec.Struct, frozen=True):
-    """What becomes of one file.
-
-    Attributes:
-        key: the file's.
-        pattern: the name or wildcard that it stands for.
-        action: ``kept``: it holds the same certificate already and is left alone;
-            ``rewritten``: it does, but under another password, or was insisted on.
-        before: what it held; ``None``: it was not there.
-        after: what it holds; ``None``: it is gone.
-    """
-
-    key: str
-    pattern: str
-    action: Literal["made", "replaced", "rewritten", "kept", "removed"]
-    before: Version | None
-    after: Version | None
-
-
-class Vetted(msgspec.Struct, frozen=True):
-    """A certificate that was given to be published.
-
-    Attributes:
-        source: the files it came from.
-        certificate: what it says.
-        patterns: the names and wildcards that it is published as.
-        skipped: its names that are no host names, in words.
-        remarks: what may be a mistake.
-    """
-
-    source: str
-    certificate: Facts
-    patterns: tuple[str, ...]
-    skipped: tuple[str, ...]
-    remarks: tuple[str, ...]
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """What a command has done to a store, or would do.
-
-    Attributes:
-        store: its URL.
-        done: whether it was done; if not, ``files`` says what would be.
-        files: the files that are concerned.
-        certificates: of ``publish``: what was given.
-        refusals: why nothing was done, a sentence each.
-        encrypted: whether the private keys that were written are.
-        wildcards: of ``remove``: by name, the wildcard's key that answers it now.
-    """
-
-    store: str
-    done: bool
-    files: tuple[FileChange, ...] = ()
-    certificates: tuple[Vetted, ...] = ()
-    refusals: tuple[str, ...] = ()
-    encrypted: bool = True
-    wildcards: dict[str, str] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a command is going to do, as the store is now."""
-
-    outcome: Outcome
-    changes: tuple[Change, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """Where an administrator's command works.
-
-    Attributes:
-        store: to look at.
-        publisher: of the same store.
-        key_passwords: the store's; the first protects what is written.
-        stale_s: as of ``lease``.
-        on_wait: likewise.
-    """
-
-    store: Store
-    publisher: Publisher
-    key_passwords: tuple[bytes, ...] = field(repr=False)
-    stale_s: float = STALE_S
-    on_wait: Callable[[str], None] = lambda _: None
-
-    async def carry_out(self, plan: Callable[[], Awaitable[Plan]]) -> Outcome:
-        """Do what ``plan`` comes to once nobody else publishes.
-
-        It is asked twice: what is refused must leave no trace in the store, and while the
-        command waited for another one, the store may have changed.
-
-        Raises:
-            StoreError: see ``transaction.commit``.
-        """
-        if not (before := await plan()).changes:
-            return before.outcome
-        async with lease(
-            self.store, self.publisher, stale_s=self.stale_s, on_wait=self.on_wait
-        ) as held:
-            now = await plan()
-            if not now.changes:
-                return now.outcome
-            await commit(self.store, self.publisher, held, now.changes)
-        return msgspec.structs.replace(now.outcome, done=True)
-
-    async def look(self, key: str, *, stands_behind: str = "") -> Found | None:
-        """Return what is behind a key, read as a node would; ``None`` if there is nothing."""
-        blob = await self.store.fetch(key + stands_behind)
-        if blob is None:
-            return None
-        try:
-            credential = decode(blob.data, key=key + stands_behind, passwords=self.key_passwords)
-        except BadBlob as error:
-            return Found(key, blob.data, None, Version(problem=error.sentence))
-        return Found(key, blob.data, credential, _version(credential))
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A file of the store."""
-
-    key: str
-    data: bytes = field(repr=False)
-    credential: Credential | None
-    version: Version
-
-
-# --- publish ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +134,7 @@ def _written(
     key: str,
     there: Found | None,
 ) -> tuple[FileChange, list[Change]]:
-    after = _version(given.credential)
+    after = version_of(given.credential)
     before = None if there is None else there.version
     same = there is not None and _is_same(given.credential, there.credential)
     if there is not None and same and not publication.force and _is_protected_as_today(desk, there):
@@ -326,97 +179,4 @@ def _vetted(given: Given, patterns: tuple[str, ...], answering: list[Credential]
         patterns,
         covered_names(given.credential.certificate).skipped,
         tuple(remarks(given, answering)),
-    )
-
-
-# --- roll back, remove ------------------------------------------------------------
-
-
-async def plan_rollback(desk: Desk, patterns: Iterable[str], *, force: bool, now: float) -> Plan:
-    """Find out what the previous versions of ``patterns`` are: they change places with today's."""
-    files: list[FileChange] = []
-    changes: list[Change] = []
-    refusals: list[str] = []
-    for pattern in patterns:
-        kept = False
-        for key in keys_of(pattern):
-            previous = await desk.look(key, stands_behind=PREVIOUS)
-            if previous is None:
-                continue
-            kept = True
-            there = await desk.look(key)
-            if not force:
-                refusals += _against_return(previous, now)
-            before = None if there is None else there.version
-            action: Literal["made", "replaced"] = "made" if there is None else "replaced"
-            files.append(FileChange(key, pattern, action, before, previous.version))
-            changes += [
-                Change(key, previous.data),
-                Change(key + PREVIOUS, None if there is None else there.data),
-            ]
-        if not kept:
-            refusals.append(
-                f"{desk.store.url} keeps no previous version of {pattern}: nothing that Centcert"
-                " published was replaced or removed under that name."
-            )
-    outcome = Outcome(desk.store.url, done=False, files=tuple(files), refusals=tuple(refusals))
-    return Plan(outcome, () if refusals else tuple(changes))
-
-
-async def plan_remove(desk: Desk, patterns: Iterable[str]) -> Plan:
-    """Find the files that stand for exactly ``patterns``; each becomes the previous version."""
-    files, changes, refusals = [], [], []
-    wildcards: dict[str, str] = {}
-    for pattern in patterns:
-        found = [one for key in keys_of(pattern) if (one := await desk.look(key))]
-        wildcard = await _wildcard_for(desk, pattern)
-        if not found:
-            refusals.append(
-                f"{desk.store.url} holds no file for {pattern}"
-                + (f"; {wildcard} answers it, and other names." if wildcard else ".")
-            )
-        elif wildcard is not None:
-            wildcards[pattern] = wildcard
-        for there in found:
-            files.append(FileChange(there.key, pattern, "removed", there.version, None))
-            changes += [Change(there.key + PREVIOUS, there.data), Change(there.key, None)]
-    outcome = Outcome(
-        desk.store.url,
-        done=False,
-        files=tuple(files),
-        refusals=tuple(refusals),
-        wildcards=wildcards,
-    )
-    return Plan(outcome, () if refusals else tuple(changes))
-
-
-def _against_return(previous: Found, now: float) -> Iterable[str]:
-    if previous.credential is None:
-        yield (
-            f"The previous version of {previous.key} cannot be used, as"
-            f" {previous.version.problem}: say --force to bring it back all the same."
-        )
-    elif not previous.credential.within_dates(now):
-        yield (
-            f"The previous version of {previous.key} expired on"
-            f" {day(previous.credential.not_after)}: say --force to bring it back all the same."
-        )
-
-
-async def _wildcard_for(desk: Desk, pattern: str) -> str | None:
-    if pattern.startswith("*."):
-        return None
-    name = HostName(pattern)
-    for candidate in candidates(name):
-        found = await desk.look(candidate.key) if candidate.wildcard else None
-        if found is not None and found.credential is not None and found.credential.covers(name):
-            return candidate.key
-    return None
-
-
-def _version(credential: Credential) -> Version:
-    return Version(
-        called(credential.certificate.issuer) or "nobody",
-        credential.not_before,
-        credential.not_after,
     )

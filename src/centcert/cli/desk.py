@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 import msgspec
 
-from centcert.admin.publishing import Desk
+from centcert.admin.desk import Desk
 from centcert.admin.settings_file import read_store, settings_file
 from centcert.admin.vetting import day
 from centcert.cli import options
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
-    from centcert.admin.publishing import FileChange, Outcome, Version
+    from centcert.admin.desk import FileChange, Outcome, Version
 
 _TYPED: Final = "/dev/tty"
 """Stands in the settings for a password that comes from no file; it is never opened."""

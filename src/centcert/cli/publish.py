@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from centcert.admin.intake import put_together, read_file
-from centcert.admin.publishing import Publication, plan_publish, plan_remove, plan_rollback
+from centcert.admin.publishing import Publication, plan_publish
 from centcert.admin.secrets import read_secret
 from centcert.admin.vetting import day, parse_pattern
+from centcert.admin.withdrawing import plan_remove, plan_rollback
 from centcert.cli import options
 from centcert.cli.desk import Access, access, ask_password, print_files, report
 from centcert.cli.loop import run
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from centcert.admin.publishing import Desk, Outcome, Plan, Vetted
+    from centcert.admin.desk import Desk, Outcome, Plan, Vetted
 
 _INDENT: Final = 16
 
