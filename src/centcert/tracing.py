@@ -279,7 +279,7 @@ class Tracer:
         return self._pattern in (None, name, "*." + name.partition(".")[2])
 
 
-class _Backlog:
+class Backlog:
     """What is told and not yet taken, bounded."""
 
     def __init__(self) -> None:
@@ -310,7 +310,7 @@ async def traced(audience: Audience, pattern: str | None) -> AsyncGenerator[Trac
 
     Who asks slowly slows nobody: what finds no room is left out, and told to have been.
     """
-    backlog = _Backlog()
+    backlog = Backlog()
     with audience.following(Tracer(pattern, backlog.put)):
         yield Tracing()
         while True:

@@ -12,17 +12,19 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from cryptography import x509
 
-from centcert.control import NodeStatus, ReadSettings, SettingsRead, Status, ask
+from centcert.control import NodeStatus, ReadSettings, SettingsRead, Status, Trace, ask, tracing
 from centcert.testing import Authority
 from tests.served import CENTCERT, PATIENCE_S, Served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from centcert.tracing import TracedHandshake
 
 NAME, OTHER = "www.contoso.example", "other.contoso.example"
 TWO = ("--workers", "2", "--listen", "127.0.0.1:0")
@@ -406,3 +408,30 @@ def test_commands_speak_for_all_processes(
         assert status().counters.accepted == MANY, "what was counted stays"
         for client in clients:
             client.close()
+
+
+async def test_a_trace_tells_of_all_workers_handshakes(
+    store: Path, echo_backend: str, trusting: ssl.SSLContext, tmp_path: Path
+):
+    def visits(served: Served) -> None:
+        clients = [connect(served, trusting) for _ in range(MANY)]
+        clients.append(connect(served, trusting, OTHER))
+        for client in clients:
+            client.close()
+
+    control = tmp_path / "control.sock"
+    with Served("--store", store, "--to", echo_backend, *TWO, "--control", control) as served:
+        async with tracing(control, Trace(NAME)) as traced:
+            told: list[TracedHandshake] = []
+
+            async def read() -> None:
+                async for one in traced:
+                    told.append(cast("TracedHandshake", one))  # noqa: PERF401  as they come
+
+            reading = asyncio.create_task(read())
+            while len(told) < MANY:  # workers follow some time after it was asked for
+                await asyncio.to_thread(visits, served)
+            reading.cancel()
+    for handshake in told:
+        assert (handshake.name, handshake.outcome) == (NAME, "done")
+        assert {"client hello", "done"} <= {step.step for step in handshake.steps}

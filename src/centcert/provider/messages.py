@@ -106,6 +106,13 @@ class Report(_Message, frozen=True):
     counters: Counters = msgspec.field(default_factory=Counters)
 
 
+class Told(_Message, frozen=True):
+    """One more message of what ``Follow`` with this number asked for."""
+
+    number: int
+    message: bytes
+
+
 # --- the provider says --------------------------------------------------------
 
 
@@ -156,8 +163,24 @@ class Withdrawn(_Message, frozen=True):
     name: str
 
 
-FromWorker: TypeAlias = Hello | Holds | Ask | Used | Forgot | Report
-FromProvider: TypeAlias = Welcome | Answered | Refused | Changed | Withdrawn
+class Follow(_Message, frozen=True):
+    """Somebody wants to be told what happens here, until ``Unfollow`` with the same number.
+
+    ``pattern``: of which name, or of the names that which wildcard covers; ``None``: of all.
+    """
+
+    number: int
+    pattern: str | None
+
+
+class Unfollow(_Message, frozen=True):
+    """Nobody wants to be told that any more."""
+
+    number: int
+
+
+FromWorker: TypeAlias = Hello | Holds | Ask | Used | Forgot | Report | Told
+FromProvider: TypeAlias = Welcome | Answered | Refused | Changed | Withdrawn | Follow | Unfollow
 
 
 def _plain(value: object) -> str:

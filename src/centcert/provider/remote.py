@@ -13,7 +13,7 @@ import math
 import os
 import socket
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, assert_never, cast
 from weakref import WeakValueDictionary
@@ -21,20 +21,22 @@ from weakref import WeakValueDictionary
 import msgspec
 from cryptography import x509
 
+from centcert.audience import Audience
 from centcert.background import Background
-from centcert.counters import Counters
 from centcert.credential import Credential
 from centcert.errors import StoreUnavailable
 from centcert.names import HostName
 from centcert.provider.answering import Answer
 from centcert.provider.cache import Cache, CacheLimits, Entry
 from centcert.provider.decoder import MAX_SHARED_ISSUERS
+from centcert.provider.events import Asked, Found, Hit
 from centcert.provider.flights import Flights
 from centcert.provider.messages import (
     NAMES,
     Answered,
     Ask,
     Changed,
+    Follow,
     Forgot,
     Frames,
     FromProvider,
@@ -42,6 +44,8 @@ from centcert.provider.messages import (
     Holds,
     Refused,
     Report,
+    Told,
+    Unfollow,
     Used,
     Welcome,
     Withdrawn,
@@ -51,7 +55,7 @@ from centcert.provider.messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable
     from types import TracebackType
 
     from centcert.credential import Parts
@@ -91,10 +95,11 @@ class RemoteProvider:
         address: the Unix socket of the provider process, as ``bind`` takes it.
         token: what the supervisor gave to both.
         limits: what may be remembered here.
-        counters: where answers from memory are counted.
+        audience: counts answers, and hears of them while somebody follows.
 
     Attributes:
         report: tells how this worker does, for the node's status.
+        trace: tells what happens here, for who follows the node; told a name or pattern.
     """
 
     def __init__(
@@ -103,12 +108,14 @@ class RemoteProvider:
         token: bytes,
         *,
         limits: CacheLimits | None = None,
-        counters: Counters | None = None,
+        audience: Audience | None = None,
     ) -> None:
         self._address = address
         self._hello = Hello(token, os.getpid())
-        self._counters = counters or Counters()
+        self._audience = audience or Audience()
+        self._counters = self._audience.counters
         self.report: Callable[[], Report] = Report
+        self.trace: Callable[[str | None], AsyncGenerator[bytes, None]] = _nothing
         self._cache = Cache(limits or CacheLimits())
         self._credentials: WeakValueDictionary[bytes, Credential] = WeakValueDictionary()
         self._load_issuer = lru_cache(MAX_SHARED_ISSUERS)(x509.load_der_x509_certificate)
@@ -122,6 +129,7 @@ class RemoteProvider:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             tasks = await stack.enter_async_context(Background())
+            self._tasks = tasks
             self._flights: Flights[_Question, Answer] = Flights(tasks)
             tasks.create_task(self._keep_linked())
             tasks.create_task(self._keep_telling())
@@ -149,6 +157,9 @@ class RemoteProvider:
             return None
         self._used[name] = None
         self._counters.hits += 1
+        if (steps := self._audience.steps) is not None:
+            steps(Asked(name))
+            steps(Hit(name, entry.key, stale=False))
         return entry.credential
 
     async def answer(self, name: HostName, policy: Policy, default: HostName | None) -> Answer:
@@ -174,7 +185,7 @@ class RemoteProvider:
     # --- questions ---------------------------------------------------------------------
 
     async def _ask(self, question: _Question) -> Answer:
-        whole = False
+        whole, began = False, time.perf_counter()
         while True:
             link = await self._until_linked()
             try:
@@ -182,6 +193,9 @@ class RemoteProvider:
             except _Lost:
                 continue
             if answer is not None:
+                if (steps := self._audience.steps) is not None:
+                    took_s = time.perf_counter() - began
+                    steps(Found(question.name, answer.credential.key, took_s))
                 return answer
             whole = True
 
@@ -228,6 +242,16 @@ class RemoteProvider:
             self._forgot([name])
         else:
             self._remember(name, credential)
+
+    def follow(self, link: _Link, number: int, pattern: str | None) -> asyncio.Task[None]:
+        """Tell ``link`` what happens here until the task is cancelled."""
+        return self._tasks.create_task(self._tell(link, number, pattern))
+
+    async def _tell(self, link: _Link, number: int, pattern: str | None) -> None:
+        async with aclosing(self.trace(pattern)) as messages:
+            async for message in messages:
+                link.send(Told(number, message))
+                await link.writable.wait()  # what finds no room meanwhile is left out, and counted
 
     def joined(self, link: _Link, store: str) -> None:
         """Go on with a connection that the provider process has welcomed."""
@@ -325,6 +349,14 @@ class RemoteProvider:
                 self._link.send_encoded(report)
 
 
+async def _nothing(pattern: str | None) -> AsyncGenerator[bytes, None]:
+    """Be what nobody traces."""
+    del pattern
+    never: tuple[bytes, ...] = ()
+    for message in never:
+        yield message
+
+
 class _Link(asyncio.Protocol):
     """One connection to the provider process."""
 
@@ -339,6 +371,9 @@ class _Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._welcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.lost = asyncio.Event()
+        self.writable = asyncio.Event()
+        self.writable.set()
+        self._telling: dict[int, asyncio.Task[None]] = {}
 
     # --- the transport's calls -----------------------------------------------------------
 
@@ -349,6 +384,8 @@ class _Link(asyncio.Protocol):
         del exc
         self._provider.left(self)
         self.lost.set()
+        for task in self._telling.values():
+            task.cancel()
         waiting: list[asyncio.Future[Any]] = [self._welcome, *self._questions.values()]
         for future in waiting:
             if not future.done():
@@ -362,6 +399,12 @@ class _Link(asyncio.Protocol):
                 self._take(self._decode(message))
         except ValueError:  # msgspec's errors are among them
             self.end()
+
+    def pause_writing(self) -> None:
+        self.writable.clear()
+
+    def resume_writing(self) -> None:
+        self.writable.set()
 
     # --- questions -------------------------------------------------------------------------
 
@@ -418,6 +461,10 @@ class _Link(asyncio.Protocol):
                     asked.set_exception(error_of(message))
             case Changed() | Withdrawn():
                 self._provider.take(message)
+            case Follow(number=number, pattern=pattern):
+                self._telling[number] = self._provider.follow(self, number, pattern)
+            case Unfollow(number=number):
+                self._telling.pop(number).cancel()
             case Welcome(store=store):
                 self._provider.joined(self, store)
                 if not self._welcome.done():

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import itertools
 import os
 import socket
 import struct
 from collections import Counter
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple, assert_never, cast
 from weakref import WeakKeyDictionary
 
@@ -28,6 +29,7 @@ from centcert.provider.messages import (
     Answered,
     Ask,
     Changed,
+    Follow,
     Forgot,
     Frames,
     FromProvider,
@@ -35,6 +37,8 @@ from centcert.provider.messages import (
     Hello,
     Holds,
     Report,
+    Told,
+    Unfollow,
     Used,
     Welcome,
     Withdrawn,
@@ -44,7 +48,7 @@ from centcert.provider.messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from centcert.credential import Credential, Parts
     from centcert.provider.provider import Provider
@@ -88,6 +92,8 @@ class Service:
         self._doubt = asyncio.Event()
         self._emptied = asyncio.Event()
         self._tasks: asyncio.TaskGroup
+        self._numbers = itertools.count(1)
+        self.follows: dict[int, tuple[Follow, Callable[[bytes], None]]] = {}
 
     @asynccontextmanager
     async def serving(self, listening: socket.socket) -> AsyncIterator[None]:
@@ -123,6 +129,20 @@ class Service:
             sum(report.waiting for report in here),
             added_up([self._past, *self._counters.values()]),
         )
+
+    @contextmanager
+    def following(self, pattern: str | None, told: Callable[[bytes], None]) -> Iterator[None]:
+        """Have all workers tell ``told`` what happens, while the block runs."""
+        number = next(self._numbers)
+        self.follows[number] = Follow(number, pattern), told
+        for worker in tuple(self._workers):
+            worker.follow()
+        try:
+            yield
+        finally:
+            del self.follows[number]
+            for worker in tuple(self._workers):
+                worker.follow()
 
     # --- what connections ask of the service -------------------------------------
 
@@ -227,8 +247,10 @@ class _Worker(asyncio.Protocol):
         self._under_way = 0
         self._sent = 0  # messages
         self.holds: dict[HostName, _Hold] = {}
+        self._sharing: dict[HostName, set[HostName]] = {}  # what it holds, by wildcard
         self._credentials: Counter[bytes] = Counter()  # names held by digest
         self.report = Report()
+        self._following: set[int] = set()
 
     # --- the transport's calls -------------------------------------------------------
 
@@ -244,6 +266,7 @@ class _Worker(asyncio.Protocol):
         del exc
         self._service.left(self)
         self.holds.clear()
+        self._sharing.clear()
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -272,6 +295,8 @@ class _Worker(asyncio.Protocol):
             case Holds(credentials=credentials):
                 for text, digest in credentials:
                     self._compare(HostName.parse(text), digest)
+            case Told():
+                self._told(message)
             case Report():
                 self.report = message
                 self._service.counted(self._process, message.counters)
@@ -287,6 +312,7 @@ class _Worker(asyncio.Protocol):
         self._process = message.process
         self._welcome = True
         self._send(Welcome(self._provider.store_url))
+        self.follow()
 
     def _asked(self, question: Ask) -> None:
         name = HostName.parse(question.name)
@@ -312,6 +338,11 @@ class _Worker(asyncio.Protocol):
         for name in names:
             if name in self.holds and self._provider.held(name) is None:
                 self._service.doubt(name)
+
+    def _told(self, told: Told) -> None:
+        follow = self._service.follows.get(told.number)
+        if follow is not None:
+            follow[1](told.message)
 
     def _forgot(self, names: list[HostName], read: int) -> None:
         for name in names:
@@ -339,7 +370,15 @@ class _Worker(asyncio.Protocol):
         self._send(refusal(number, error))
 
     def tell(self, name: HostName) -> None:
-        """Tell the worker what answers ``name`` now, if it holds something else."""
+        """Tell the worker what answers ``name`` now, if it holds something else.
+
+        Of a ``HostName.wildcard``: likewise for each name that may share it.
+        """
+        for sharing in tuple(self._sharing.get(name, ())):
+            self._tell(sharing)
+        self._tell(name)
+
+    def _tell(self, name: HostName) -> None:
         held = self.holds.get(name)
         if held is None:
             return
@@ -355,6 +394,17 @@ class _Worker(asyncio.Protocol):
         parts = self._parts(credential, digest)
         self._hold(name, digest, number=self._sent + 1)
         self._send(Changed(name, digest, parts))
+
+    def follow(self) -> None:
+        """Tell the worker what is to be followed now."""
+        if not self._welcome:
+            return
+        follows = self._service.follows
+        for number in self._following - follows.keys():
+            self._send(Unfollow(number))
+        for number in follows.keys() - self._following:
+            self._send(follows[number][0])
+        self._following = set(follows)
 
     def _send_answer(self, question: Ask, answer: Answer) -> None:
         name, credential = answer
@@ -373,14 +423,22 @@ class _Worker(asyncio.Protocol):
 
     def _hold(self, name: HostName, digest: bytes, *, number: int) -> None:
         self.holds[name] = _Hold(digest, number)
+        if name.wildcard is not None:
+            self._sharing.setdefault(name.wildcard, set()).add(name)
         self._credentials[digest] += 1
 
     def _let_go(self, name: HostName) -> _Hold | None:
         held = self.holds.pop(name, None)
-        if held is not None:
-            self._credentials[held.digest] -= 1
-            if not self._credentials[held.digest]:
-                del self._credentials[held.digest]
+        if held is None:
+            return None
+        self._credentials[held.digest] -= 1
+        if not self._credentials[held.digest]:
+            del self._credentials[held.digest]
+        if name.wildcard is not None:
+            sharing = self._sharing[name.wildcard]
+            sharing.remove(name)
+            if not sharing:
+                del self._sharing[name.wildcard]
         return held
 
     def _send(self, message: FromProvider) -> None:

@@ -19,6 +19,7 @@ from centcert.errors import CentcertError, SettingsError
 from centcert.node import Node
 from centcert.provider.service import Service
 from centcert.scrapes import metrics_page
+from centcert.tracing import Backlog, Traced, Tracer, Tracing
 from centcert.workers.processes import HaveRead, ReadAgain, Ready
 
 if TYPE_CHECKING:
@@ -63,17 +64,20 @@ class ProviderNode(Node):
             yield self._service
 
     async def answer(self, request: Request) -> Reply | Stream:
-        """Answer a command, but for a trace: handshakes are the workers', and are not heard here.
-
-        Raises:
-            CentcertError: it cannot be carried out.
-        """
+        """As ``Node.answer``; a trace tells of the handshakes of all workers."""
         if isinstance(request, Trace):
-            raise CentcertError(
-                "This node serves with several processes, and their handshakes cannot be traced:"
-                " look at one node with --workers 1."
-            )
+            return self._traced(request.pattern)
         return await super().answer(request)
+
+    async def _traced(self, pattern: str | None) -> Stream:
+        backlog, decode = Backlog(), msgspec.json.Decoder(Traced).decode
+        with (
+            self._audience.following(Tracer(pattern, backlog.put)),
+            self._service.following(pattern, lambda message: backlog.put(decode(message))),
+        ):
+            yield Tracing()
+            while True:
+                yield await backlog.take()
 
     async def status(self) -> NodeStatus:
         """Tell how the whole node does; what workers add is up to a second old."""

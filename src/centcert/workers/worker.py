@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from centcert.audience import Audience
 from centcert.frontend.entrance import Entrance, Plan
 from centcert.provider.messages import Report
 from centcert.provider.remote import RemoteProvider
+from centcert.tracing import Tracing, traced
 from centcert.workers.processes import Ready
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
     from socket import socket
 
     from centcert.admin.settings import Settings
     from centcert.frontend import Limits, TcpAddress
     from centcert.provider import CacheLimits
     from centcert.tls.contexts import ServerContexts
+    from centcert.tracing import Traced
     from centcert.workers.processes import Channel, Log
 
 
@@ -55,7 +60,7 @@ async def work(
         place.provider,
         place.token,
         limits=cache_share(settings, place.workers),
-        counters=audience.counters,
+        audience=audience,
     )
     plan = Plan(
         settings.listeners(),
@@ -73,11 +78,22 @@ async def work(
         provider.report = lambda: Report(
             entrance.connection_count, entrance.waiting, audience.counters
         )
+        provider.trace = lambda pattern: _encoded(traced(audience, pattern))
         loop.add_signal_handler(signal.SIGTERM, ending.set)
         channel.tell(Ready())
         await ending.wait()
         loop.remove_signal_handler(signal.SIGTERM)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+async def _encoded(
+    messages: AsyncGenerator[Tracing | Traced, None],
+) -> AsyncGenerator[bytes, None]:
+    """Leave out what says that it begins: that is for the node to say."""
+    async with aclosing(messages):
+        async for message in messages:
+            if not isinstance(message, Tracing):
+                yield msgspec.json.encode(message)
 
 
 def share(limits: Limits, workers: int) -> Limits:
