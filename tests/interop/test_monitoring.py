@@ -111,7 +111,10 @@ class Tracing:
         trace: TracebackType | None,
     ) -> None:
         self.process.kill()
-        self.process.communicate()
+        for pipe in (self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
+        self.process.wait()
 
     def end(self) -> tuple[int, str, str]:
         """Wait for its end; return exit code, output and what it said at last."""
@@ -278,6 +281,17 @@ def test_it_ends_at_an_interrupt(node: Node):
     with Tracing(node) as tracing:
         tracing.process.send_signal(signal.SIGINT)
         assert tracing.end() == (130, "", "\n")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+def test_it_ends_when_nobody_reads_it_any_more(node: Node, arguments: tuple[str, ...]):
+    with Tracing(node, *arguments) as tracing:
+        assert tracing.process.stdout is not None
+        tracing.process.stdout.close()
+        node.visit(NAME)
+        assert tracing.process.wait(PATIENCE_S) == 1  # by click
+        assert tracing.process.stderr is not None
+        assert tracing.process.stderr.read() == ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
