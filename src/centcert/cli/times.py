@@ -12,7 +12,8 @@ def moment(seconds: float) -> str:
 
 def age(seconds: float) -> str:
     """Write a time span in its two largest units: ``3 d 4 h``, ``12 s``."""
-    left, words = int(seconds), []
+    left = int(seconds)
+    words: list[str] = []
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
         count, left = divmod(left, length)
         if count or (words and unit != "s") or (unit == "s" and not words):
