@@ -87,6 +87,16 @@ class HostName(str):
         _, dot, parent = self.partition(".")
         return HostName(parent) if dot else None
 
+    @property
+    def wildcard(self) -> HostName | None:
+        """``*.`` and the parent; ``None`` for a single label; of such a name, itself.
+
+        It stands for all names that have this parent and no file of their own, and is looked
+        up and remembered like a name. No client can ask for it: ``parse`` refuses it.
+        """
+        _, dot, parent = self.partition(".")
+        return HostName("*." + parent) if dot else None
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -105,7 +115,8 @@ def candidates(name: HostName) -> tuple[Candidate, ...]:
     """List the keys to try for ``name``, best first: two to eight of them.
 
     The name's own file, for an IDN also in Unicode (as IIS spells it), then the
-    wildcard of its parent, likewise: one label, never climbing.
+    wildcard of its parent, likewise: one label, never climbing. Of a ``HostName.wildcard``
+    the latter alone.
     """
     return tuple(
         Candidate(stem + suffix, wildcard) for stem, wildcard in _stems(name) for suffix in SUFFIXES
@@ -175,7 +186,8 @@ def covers(pattern: str, name: HostName) -> bool:
 
 def _stems(name: HostName) -> Iterator[tuple[str, bool]]:
     u_labels = _u_labels(name)
-    yield from ((spelling, False) for spelling in _spellings(name, u_labels))
+    if not name.startswith("*."):
+        yield from ((spelling, False) for spelling in _spellings(name, u_labels))
     parent = name.parent
     if parent is not None:
         spellings = _spellings(parent, u_labels[1:])

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 DAY_S: Final = 86_400
 PATIENCE_S: Final = 20.0
 PASSWORD: Final = b"open sesame 4711"
-LIMITS: Final = CacheLimits(max_names=5, max_absent=2)
+LIMITS: Final = CacheLimits(max_names=8, max_absent=2)
 """All names fit, so that each step has one right outcome; ``test_cache`` has them make room."""
 
 CANDIDATES: Final = {
@@ -66,10 +66,14 @@ CANDIDATES: Final = {
     "x.www.a.example": ("x.www.a.example", "_.www.a.example"),
     "a.example": ("a.example", "_.example"),
     "b.example": ("b.example", "_.example"),
+    # All names below it that have no file of their own share what it gets.
+    "*.a.example": ("_.a.example",),
+    "*.www.a.example": ("_.www.a.example",),
+    "*.example": ("_.example",),
 }
 """The stems of each name's files, best first: written out, not asked of what is tested."""
 
-NAMES: Final = [HostName.parse(name) for name in CANDIDATES]
+NAMES: Final = [HostName.parse(name) for name in CANDIDATES if "*" not in name]
 STEMS: Final = ("www.a.example", "mail.a.example", "_.a.example", "b.example", "_.example")
 KEYS: Final = [
     f"{stem}{suffix}"
@@ -97,6 +101,10 @@ def matches(name: str, pattern: str) -> bool:
 
 def keys_of(name: str) -> list[str]:
     return [stem + suffix for stem in CANDIDATES[name] for suffix in (".pfx", ".pem")]
+
+
+def wildcard_of(name: str) -> str:
+    return "*." + name.partition(".")[2]
 
 
 @dataclass(frozen=True, eq=False)
@@ -319,14 +327,64 @@ class Machine(RuleBasedStateMachine):
             self.remember(name, found)
 
     def remember(self, name: str, found: tuple[str, File]) -> None:
-        self.in_memory[name] = self.copies[name] = found
-        self.recalled.discard(name)
+        if name == wildcard_of(name) or not found[0].startswith("_."):
+            self.copies[name] = found
+            self.keep_in_memory(name, found)
+            return
+        wildcard = wildcard_of(name)
+        self.copies[wildcard] = found
+        if not self.has_own_file(name):
+            self.copies.pop(name, None)
+        if self.has_own_file(name) or self.may_have_own_file(name):
+            self.keep_in_memory(name, found)
+            return
+        self.forget(name)
+        if wildcard in self.in_memory and self.in_memory[wildcard][1] is not found[1]:
+            self.refresh(wildcard)
+        else:
+            self.keep_in_memory(wildcard, found)
+
+    def keep_in_memory(self, place: str, found: tuple[str, File]) -> None:
+        self.in_memory[place] = found
+        self.recalled.discard(place)
+
+    def forget(self, place: str) -> None:
+        self.in_memory.pop(place, None)
+        self.recalled.discard(place)
+
+    def has_own_file(self, name: str) -> bool:
+        return any(key in self.files for key in keys_of(name) if not key.startswith("_."))
+
+    def may_have_own_file(self, name: str) -> bool:
+        """As far as the index knows, which believes in what is gone until the next listing."""
+        index = self.provider._loader.index
+        own = [key for key in keys_of(name) if not key.startswith("_.")]
+        return not index.listed or any(index.may_hold(key) for key in own)
+
+    def place_of(self, name: str) -> str:
+        """Where what answers a name stands, if it stands anywhere."""
+        return name if name in self.in_memory else wildcard_of(name)
+
+    def known(self, name: str) -> tuple[str, File] | None:
+        """What answers a name from memory, whatever the store does."""
+        if name in self.in_memory or name == wildcard_of(name):
+            return self.in_memory.get(name)
+        wildcard = wildcard_of(name)
+        listed = self.provider._loader.index.listed or wildcard in self.recalled
+        own = [key for key in keys_of(name) if not key.startswith("_.")]
+        maybe = any(self.provider._loader.index.may_hold(key) for key in own)
+        return (
+            self.in_memory.get(wildcard)
+            if listed and not maybe and name not in self.copies
+            else None
+        )
 
     def look_up(self, name: str, *, copies: bool = True) -> None:
         """What a visit brings when the store answers."""
-        if name in self.in_memory:
-            self.refresh(name)
-            return
+        if self.known(name) is not None:
+            self.refresh(self.place_of(name))
+            if self.known(name) is not None:
+                return
         found, bad = self.choose(name)
         if found is not None:
             self.remember(name, found)
@@ -338,16 +396,22 @@ class Machine(RuleBasedStateMachine):
             self.withdraw(name)
 
     def recall(self, name: str) -> None:
+        wildcard = wildcard_of(name)
         if self.has_good_copy(name):
-            self.in_memory[name] = self.copies[name]
-            self.recalled.add(name)
+            place = name
+        elif wildcard in self.in_memory or not self.has_good_copy(wildcard):
+            return
+        else:
+            place = wildcard
+        self.in_memory[place] = self.copies[place]
+        self.recalled.add(place)
 
     def has_good_copy(self, name: str) -> bool:
         return name in self.copies and self.copies[name][1].not_after >= self.clock.wall()
 
     def recall_unless_gone(self, name: str, outcome: Credential | CentcertError) -> None:
         """A store that cannot be asked may have told before that there is nothing any more."""
-        if name in self.in_memory:
+        if self.known(name) is not None:
             return
         if self.is_gone(name, outcome):
             self.withdraw(name)
@@ -359,9 +423,9 @@ class Machine(RuleBasedStateMachine):
         return isinstance(outcome, UnknownName) and not held
 
     def withdraw(self, name: str) -> None:
-        self.in_memory.pop(name, None)
-        self.recalled.discard(name)
+        self.forget(name)
         self.copies.pop(name, None)
+        self.copies.pop(wildcard_of(name), None)
         self.absent.add(name)
 
     # --- rules: visits -----------------------------------------------------------------
@@ -392,10 +456,10 @@ class Machine(RuleBasedStateMachine):
             self.settle()
             self.look_up(name, copies=False)
             outcome = self.outcome(name, STRICT)
-        elif name not in self.in_memory and self.is_gone(name, outcome):
+        elif self.known(name) is None and self.is_gone(name, outcome):
             self.withdraw(name)
         self.settle()
-        if name in self.in_memory and name not in self.recalled:
+        if self.known(name) is not None and self.place_of(name) not in self.recalled:
             self.check_outcome(name, outcome)
         elif self.failing:
             assert isinstance(outcome, StoreError) or (
@@ -431,8 +495,8 @@ class Machine(RuleBasedStateMachine):
         return answered.credential
 
     def check_outcome(self, name: str, outcome: Credential | CentcertError) -> None:
-        wanted = self.in_memory.get(name)
-        if wanted is not None:
+        wanted = self.known(name) or self.in_memory.get(wildcard_of(name))
+        if wanted is not None and not (name in self.absent and isinstance(outcome, UnknownName)):
             assert isinstance(outcome, Credential), f"{name} must be served, not: {outcome}"
             self.check_legitimate(name, outcome)
             assert (outcome.key, outcome.fingerprint) == (wanted[0], wanted[1].fingerprint)
@@ -460,7 +524,8 @@ class Machine(RuleBasedStateMachine):
     def visit_while_held(self, name: HostName) -> None:
         if name in self.waiting:
             return
-        if name in self.in_memory or self.has_good_copy(name):
+        places = (name, wildcard_of(name))
+        if any(place in self.in_memory or self.has_good_copy(place) for place in places):
             outcome = self.outcome(name)
             self.recall_unless_gone(name, outcome)
             self.check_outcome(name, outcome)
@@ -605,6 +670,7 @@ class Machine(RuleBasedStateMachine):
             with pytest.raises(Closing):
                 self.runner.run(finish(task))
             assert not self.has_good_copy(name)
+            assert not self.has_good_copy(wildcard_of(name))
         self.start()
 
     # --- what always holds -----------------------------------------------------------------
@@ -627,7 +693,10 @@ class Machine(RuleBasedStateMachine):
     def each_known_name_has_a_copy(self) -> None:
         for name in NAMES:
             if not self.held:
-                assert self.provider.has_copy(name) is (name in self.copies)
+                places = (name, wildcard_of(name))
+                kept = any(place in self.copies for place in places)
+                shared = wildcard_of(name) in self.in_memory
+                assert self.provider.has_copy(name) is (kept or shared)
 
     @invariant()
     def the_bounds_hold(self) -> None:
@@ -636,9 +705,9 @@ class Machine(RuleBasedStateMachine):
         assert names <= LIMITS.max_names
         assert used_bytes <= LIMITS.max_bytes
         assert provider._cache.absent_count <= LIMITS.max_absent
-        assert len(provider._renewals) <= len(NAMES)
-        assert len(provider._look_ups) <= len(NAMES)
-        assert len(provider._loader._decoded) <= len(NAMES) * 2 + len(KEYS)
+        assert len(provider._renewals) <= len(CANDIDATES)
+        assert len(provider._look_ups) <= len(CANDIDATES)
+        assert len(provider._loader._decoded) <= len(CANDIDATES) * 2 + len(KEYS)
         assert len(provider.findings()) <= len(KEYS) * 3 + 8
 
     @invariant()
@@ -650,9 +719,12 @@ class Machine(RuleBasedStateMachine):
             if finding.code in {"bad-file", "wrong-name"}:
                 assert file is not None, finding
                 assert not file.patterns, finding
-            elif finding.code in {"expiring", "expired"}:  # or something bad took its place
-                assert file is not None, finding
-                assert not file.patterns or file.not_after - self.clock.wall() < EXPIRING_S, finding
+            elif finding.code in {"expiring", "expired"}:
+                held = [held for _, held in self.in_memory.values()]  # perhaps no longer a file
+                assert any(
+                    one.not_after - self.clock.wall() < EXPIRING_S
+                    for one in (*held, *([] if file is None else [file]))
+                ), finding
 
     @invariant()
     def no_key_shows(self) -> None:

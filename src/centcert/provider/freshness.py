@@ -34,6 +34,9 @@ REWATCH_S: Final = (1.0, 30.0)
 SLICE: Final = 500
 """Entries compared with a listing before the event loop gets its turn: about a millisecond."""
 
+PATTERNS: Final = 100
+"""Likewise keys that are taken for new: to find a key's name takes ten times as long."""
+
 
 class Freshness:
     """Follows a store and tells which names have to be looked up anew.
@@ -123,10 +126,14 @@ class Freshness:
         watch, added = self._watch, self._loader.index.added()
         listing = {file.key: file.version for file in await self._store.list()}
         self._listener(Listed(listing.keys()))
-        await self._loader.index.rebuild(tuple(listing), settled=added)
+        appeared = await self._loader.index.rebuild(tuple(listing), settled=added)
         # Only if one and the same watch has told all that came since the listing began.
         self._loader.index.fresh = watch is not None and watch is self._watch
         self._review.note_all()
+        for number, key in enumerate(appeared, 1):
+            self._renew_own(pattern_of(key))
+            if number % PATTERNS == 0:
+                await asyncio.sleep(0)
         for number, (name, entry) in enumerate(self._cache.entries(), 1):
             if entry.is_borne_out(listing):
                 self._confirm(name)
@@ -157,8 +164,7 @@ class Freshness:
     async def _renew_matching(self, patterns: set[str]) -> None:
         parents = {pattern[2:] for pattern in patterns if pattern.startswith("*.")}
         for pattern in patterns:
-            if not pattern.startswith("*."):
-                self._renewals.note(HostName(pattern))
+            self._renew_own(pattern)
         if not parents:
             return
         for number, name in enumerate(self._renewals.names(), 1):
@@ -166,6 +172,10 @@ class Freshness:
                 self._renewals.note(name)
             if number % SLICE == 0:
                 await asyncio.sleep(0)
+
+    def _renew_own(self, pattern: str | None) -> None:
+        if pattern is not None and not pattern.startswith("*."):
+            self._renewals.note_own(HostName(pattern))
 
     def _tell_failed(self, error: StoreError) -> None:
         """Tell why changes are not seen, once until the reason is another one."""

@@ -34,10 +34,12 @@ class Index:
     Attributes:
         fresh: whether the listing is borne out by a working watch, so that «certainly
             not» can be believed without asking the store.
+        listed: whether there has been a listing, however long ago.
     """
 
     def __init__(self) -> None:
         self.fresh = False
+        self.listed = False
         self._table = array("Q", [0])
         self._since: set[int] = set()
         self._count = 0
@@ -54,19 +56,29 @@ class Index:
         """Return what ``add`` was told: a listing that begins now will have it, or it is gone."""
         return frozenset(self._since)
 
-    async def rebuild(self, keys: Sequence[str], *, settled: frozenset[int]) -> None:
-        """Hold ``keys``, a listing, and what was added since; ``settled`` was before it began."""
+    async def rebuild(self, keys: Sequence[str], *, settled: frozenset[int]) -> list[str]:
+        """Hold ``keys``, a listing, and what was added since; ``settled`` was before it began.
+
+        Returns:
+            The keys that the listing before did not hold; none if there was none.
+        """
         international = [key for key in keys if not key.isascii()]
         slots = int((len(keys) + len(international)) * SLOTS_A_KEY) + 1
         table = array("Q", bytes(8 * slots))
+        appeared: list[str] = []
         for start in range(0, len(keys), SLICE):
-            _enter(table, keys[start : start + SLICE])
+            part = keys[start : start + SLICE]
+            _enter(table, part)
+            if self.listed:
+                appeared += [key for key in part if not self.may_hold(key)]
             await asyncio.sleep(0)
         for start in range(0, len(international), UNICODE_SLICE):
             _enter(table, map(_alias, international[start : start + UNICODE_SLICE]))
             await asyncio.sleep(0)
         self._table, self._count = table, len(keys)
         self._since -= settled
+        self.listed = True
+        return appeared
 
     def add(self, key: str) -> None:
         """Hold ``key`` too. One that is gone stays until the next listing: it costs a fetch."""

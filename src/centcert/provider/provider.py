@@ -35,6 +35,7 @@ from centcert.provider.freshness import Freshness
 from centcert.provider.health import StoreHealth
 from centcert.provider.loader import Decodes, Loader
 from centcert.provider.lookup import Loaded, LookUp, look_up
+from centcert.provider.memory import Memory, has_own_file, shared_part
 from centcert.provider.prefetch import note_use, prefetch
 from centcert.provider.renewals import REFRESHERS, Renewals
 from centcert.provider.review import Review
@@ -126,7 +127,10 @@ class Provider:
             tasks = await stack.enter_async_context(Background())
             self._loader = Loader(self._store, decoder, self._passwords, tasks, self.tell)
             self._look_ups: Flights[HostName, Credential] = Flights(tasks)
-            self._renewals = Renewals(self._cache, self._look_ups, self._look_up)
+            self._memory = Memory(self._cache, self._loader.index, self._last_good)
+            self._renewals = Renewals(
+                self._cache, self._look_ups, self._look_up, self._tell_changed
+            )
             self._review = Review(self._findings, self._loader, self._cache, self._clock)
             freshness = Freshness(
                 self._store,
@@ -167,12 +171,12 @@ class Provider:
         the store: ask ``credential``. ``copies``: whether it may be a last-good copy that
         ``copy`` has recalled, for this caller or for another.
         """
-        entry = self._cache.touch(name)
+        entry = self._cache.touch(name) or self._memory.touch_shared(name)
         if entry is None or (entry.is_copy and not copies):
             return None
         stale = entry.fresh_until <= self._clock.monotonic()
         if stale:
-            self._renewals.note(name)
+            self._renewals.note(self._memory.place_of(name))
         self._counters.hits += 1
         if (steps := self._audience.steps) is not None:
             steps(Asked(name))
@@ -207,7 +211,7 @@ class Provider:
             self._counters.looked_up(source, error)
             raise
         self._counters.looked_up(source)
-        self._cache.touch(name)
+        self._touch(name)
         return credential
 
     async def answer(self, name: HostName, policy: Policy, default: HostName | None) -> Answer:
@@ -219,30 +223,31 @@ class Provider:
         return await answer(self, name, policy, default)
 
     def has_copy(self, name: HostName) -> bool:
-        """Say whether this node has a last-good copy for ``name``, without I/O."""
-        entry = self._cache.peek(name)
-        if entry is not None and entry.is_copy:
-            return True
-        return self._last_good is not None and self._last_good.has(name)
+        """Say whether this node has a last-good copy for ``name``, without I/O.
+
+        The wildcard's, which has answered for other names, counts: in memory or kept.
+        """
+        return self._memory.has_copy(name)
 
     async def copy(self, name: HostName) -> Credential | None:
         """Return the last-good copy for ``name``, and answer with it until the store does.
 
-        It is what this node served for the name before; the store is asked behind.
+        It is what this node served for the name before, or for others that share its
+        wildcard; the store is asked behind.
         """
-        entry = self._cache.peek(name)
-        if entry is not None:
-            return entry.credential
-        kept = None if self._last_good is None else await self._last_good.recall(name)
-        if kept is None:
+        recalled = await self._memory.recall(name)
+        if recalled is None:
             return None
-        credential = kept.credential
-        if self._cache.peek(name) is None:  # the store may have answered meanwhile
+        place, found = recalled
+        credential = found.credential
+        if isinstance(found, Entry):
+            return credential
+        if self._cache.peek(place) is None:  # the store may have answered meanwhile
             fresh_until = self._clock.monotonic() + RETRY_S
             entry = Entry(credential.key, credential, (), fresh_until, used=True)
-            for forgotten in self._cache.remember(name, entry):
+            for forgotten in self._cache.remember(place, entry):
                 self._changed(forgotten)
-            self._check_dates(name, credential)
+            self._check_dates(place, credential)
         self._counters.looked_up("last-good")
         self.tell(Recalled(name, credential.key))
         return credential
@@ -262,10 +267,12 @@ class Provider:
         if name in self._look_ups:  # it may have begun before the change
             with suppress(CentcertError):
                 await self._look_ups.join(name, self._look_up)
+        if name.wildcard is not None:
+            self._renewals.note(name.wildcard)  # others share it
         try:
             return await self._look_ups.join(name, self._look_up)
         except CentcertError:
-            entry = self._cache.peek(name)  # a copy, of which others are not told
+            entry = self._memory.peek(name)  # a copy, of which others are not told
             if entry is None:
                 raise
             return entry.credential
@@ -291,13 +298,16 @@ class Provider:
         """
         self._changed = changed
 
+    def _tell_changed(self, name: HostName) -> None:
+        self._changed(name)
+
     def note_used(self, names: Iterable[HostName]) -> None:
         """Note that ``names`` were answered elsewhere, by what was held for them here."""
         now = self._clock.monotonic()
         for name in names:
-            entry = self._cache.touch(name)
+            entry = self._touch(name)
             if entry is not None and entry.fresh_until <= now:
-                self._renewals.note(name)
+                self._renewals.note(self._memory.place_of(name))
 
     @property
     def max_bytes(self) -> int:
@@ -310,12 +320,12 @@ class Provider:
 
     def source(self, name: HostName) -> str | None:
         """Return the key of the file that answers ``name`` from memory, if one does."""
-        entry = self._cache.peek(name)
+        entry = self._memory.peek(name)
         return None if entry is None else entry.key
 
     def held(self, name: HostName) -> Credential | None:
         """Return what the store gave for ``name``, if it is in memory; no use of it."""
-        entry = self._cache.peek(name)
+        entry = self._memory.peek(name)
         return None if entry is None or entry.is_copy else entry.credential
 
     @property
@@ -382,7 +392,9 @@ class Provider:
         held = self._cache.peek(name)
         if held is not None:
             return (held.key, None) in found.examined
-        return found.answer is None and not found.rejected and self.has_copy(name)
+        if found.answer is None:
+            return not found.rejected and self.has_copy(name)
+        return not has_own_file(found.examined) and self._memory.has_copy_of_its_own(name)
 
     async def _confirm_absence(self, name: HostName, found: LookUp) -> LookUp:
         for pause_s in CONFIRM_ABSENCE_AFTER_S:
@@ -405,22 +417,46 @@ class Provider:
             self._changed(name)
             if held is not None or self.has_copy(name):
                 self.tell(Withdrawn(name))
-            if self._last_good is not None:
-                self._last_good.forget(name)
+            for gone in (name, name.wildcard):
+                if self._last_good is not None and gone is not None:
+                    self._last_good.forget(gone)
         return self._refused(name, found.refusal(name))
 
     def _remember(self, name: HostName, answer: Loaded, found: LookUp) -> None:
-        fresh_until = self._fresh_until(found.until)
-        held = self._cache.peek(name)
-        used = held is not None and held.used  # a refresh is no use, nor is a prefetch
-        examined, until = found.examined, found.until
-        entry = Entry(answer.key, answer.credential, examined, fresh_until, used, until)
-        for changed in (*self._cache.remember(name, entry), name):
-            self._changed(changed)
+        used = (held := self._cache.peek(name)) is not None and held.used  # a refresh is no use
+        entry = Entry(
+            *(answer.key, answer.credential, found.examined),
+            *(self._fresh_until(found.until), used, found.until),
+        )
+        self._put(name, entry)
         self._findings.accept(answer.key, in_use=True)
         self._check_dates(name, answer.credential)
-        if self._last_good is not None:
-            self._last_good.keep(name, answer.version, answer.credential)
+        if self._last_good is None:
+            return
+        place = self._memory.place_of_copy(name, answer.credential)
+        self._last_good.keep(place, answer.version, answer.credential)
+        if place != name and not has_own_file(found.examined):
+            self._last_good.forget(name)
+
+    def _put(self, name: HostName, entry: Entry) -> None:
+        """Remember what answers ``name``: for itself, or for all that share it."""
+        place, held = self._memory.place(name, entry), None
+        if place != name:
+            if self._cache.forget(name):
+                self._changed(name)
+            held = self._cache.peek(place)
+            if held is not None and held.credential is not entry.credential:
+                self._renewals.note(place)  # which of the two is the newer, its own look-up tells
+                return
+            entry.examined = shared_part(entry.examined)
+            entry.used = entry.used or (held is not None and held.used)
+        for forgotten in self._cache.remember(place, entry):
+            self._changed(forgotten)
+        if held is None:
+            self._changed(place)
+
+    def _touch(self, name: HostName) -> Entry | None:
+        return self._cache.touch(name) or self._memory.touch_shared(name)
 
     def _keep(
         self, name: HostName, held: Entry, error: CentcertError, answer: Loaded | None = None
@@ -449,6 +485,8 @@ class Provider:
             self._renewals.note(name)  # a listing does not tell whether it can be read again
             return
         entry.fresh_until = self._fresh_until(entry.until)
+        if self._memory.place(name, entry) != name:
+            self._put(name, entry)  # the index knows more than it did
         self._check_dates(name, entry.credential)
 
     # --- telling ---------------------------------------------------------------

@@ -26,6 +26,7 @@ class Renewals:
         cache: the names that are worth it are in there.
         look_ups: or are being looked up, perhaps since before the change.
         look_up: looks one up and remembers what comes of it.
+        changed: is told of names whose own file may have changed, remembered or not.
     """
 
     def __init__(
@@ -33,10 +34,12 @@ class Renewals:
         cache: Cache,
         look_ups: Flights[HostName, Credential],
         look_up: Callable[[HostName], Awaitable[Credential]],
+        changed: Callable[[HostName], None],
     ) -> None:
         self._cache = cache
         self._look_ups = look_ups
         self._look_up = look_up
+        self._changed = changed
         self._due: dict[HostName, None] = {}  # oldest first
         self._noted = asyncio.Event()
 
@@ -55,6 +58,11 @@ class Renewals:
             return
         self._due[name] = None
         self._noted.set()
+
+    def note_own(self, name: HostName) -> None:
+        """Likewise; and who holds what ``name`` shared with others must ask again."""
+        self.note(name)
+        self._changed(name)
 
     async def run(self) -> None:
         """Look names up until cancelled; ``REFRESHERS`` of these run side by side."""

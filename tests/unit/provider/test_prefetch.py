@@ -40,7 +40,8 @@ HOUR_S = 3600.0
 @pytest.fixture
 def rig() -> Rig:
     rig = Rig()
-    rig.files.put(WILD, pem("*.example"))
+    for name in (A, B, C):
+        rig.files.put(f"{name}.pem", pem(name))
     return rig
 
 
@@ -178,6 +179,8 @@ async def test_one_file_that_cannot_be_read_holds_up_no_other(
 
 async def test_the_cache_is_not_filled_to_the_brim(rig: Rig, nodes: Nodes):
     names = [HostName.parse(f"n{number}.example") for number in range(20)]
+    for name in names:
+        rig.files.put(f"{name}.pem", pem(name))
     await nodes.use(*names)
     async with nodes.start(CacheLimits(max_names=10)) as provider:
         await rig.until(Found, times=10)

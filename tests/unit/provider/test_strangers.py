@@ -16,12 +16,14 @@ from centcert.provider import CacheLimits
 from centcert.provider.answering import answer
 from centcert.provider.events import WatchFailed
 from centcert.provider.findings import MAX_FINDINGS
+from centcert.provider.lastgood import LastGood
 from centcert.provider.policy import DEFAULT_POLICY
 from centcert.provider.provider import MAX_LOOK_UPS, UNLISTED_RESERVE
 from tests.unit.provider.conftest import Rig, pem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sized
+    from pathlib import Path
 
     import pytest
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 NAMES = 100_000
 WWW = HostName.parse("www.contoso.example")
-KEY = "www.contoso.example.pem"
+KEY, WILD = "www.contoso.example.pem", "_.contoso.example.pem"
 LIMITS = CacheLimits(max_names=500, max_absent=1_000)
 LETTERS = string.ascii_lowercase + string.digits
 
@@ -151,17 +153,31 @@ async def test_while_the_store_is_away_they_leave_nothing_behind(
         assert provider.known(WWW) is not None
 
 
-async def test_names_under_a_wildcard_stay_within_the_bounds(rig: Rig):
-    """Each of them is answered, rightly; the memory for that is bounded, and it is decoded once."""
-    rig.files.put("_.contoso.example.pem", pem("*.contoso.example"))
-    async with rig.provider(limits=LIMITS) as provider:
+async def test_names_under_a_wildcard_cost_nothing(rig: Rig, tmp_path: Path):
+    """Guards: each took a request, a place in memory and a copy that honest names have lost."""
+    rig.files.put(KEY, pem(WWW))
+    rig.files.put(WILD, pem("*.contoso.example"))
+    copies = LastGood(
+        tmp_path / "copies", [bytes(32)], store_url=rig.store.url, listener=lambda _: None
+    )
+    async with rig.provider(limits=LIMITS, last_good=copies) as provider:
         provider._audience = Audience()
+        await provider.credential(WWW)
         while not provider._loader.index.fresh:
             await asyncio.sleep(0.001)
-        for number in range(5_000):
+        first = HostName.parse("first.contoso.example")
+        await answer(provider, first, DEFAULT_POLICY, None)
+        tables, requests = in_tables(provider), rig.store.fetched.total()
+        blocks = allocated()
+        for number in range(20_000):
             name = HostName.parse(f"n{number}.contoso.example")
-            assert (await answer(provider, name, DEFAULT_POLICY, None)).credential.covers(name)
-        assert provider.usage[0] == LIMITS.max_names
-        assert len(rig.decoder.decoded) == 1
-        assert set(rig.store.fetched) == {"_.contoso.example.pem"}
-        assert rig.store.fetched.total() <= 5_000
+            assert (await answer(provider, name, DEFAULT_POLICY, None)).credential.key == WILD
+        assert allocated() - blocks < 1_000
+        assert in_tables(provider) == tables
+        assert rig.store.fetched.total() == requests
+        assert provider.usage[0] == 2
+        known = provider.known(WWW)
+        assert known is not None
+        assert known.key == KEY
+        await copies.flush()
+        assert {WWW, first.wildcard} == set(copies.recently_used(0))

@@ -183,6 +183,27 @@ async def test_a_withdrawal_reaches_all_workers(farm: Farm):
         await until(lambda: one.known(WWW) is None and other.known(WWW) is None)
 
 
+async def test_what_names_share_is_renewed_and_withdrawn_for_each(farm: Farm):
+    farm.rig.files.put(WILD, pem("*.contoso.example"))
+    async with farm.provider_process() as (provider, service), farm.worker() as worker:
+        await until(lambda: provider._loader.index.fresh)
+        old = await ask(worker, WWW)
+        assert await ask(worker, MAIL) is old
+        farm.rig.files.put(WILD, pem("*.contoso.example"))
+        await until(lambda: old not in {worker.known(WWW), worker.known(MAIL)})
+        new = worker.known(WWW)
+        assert new is not None
+        assert worker.known(MAIL) is new
+        farm.rig.files.put(KEY, pem(WWW))
+        await until(lambda: worker.known(WWW) is None)
+        assert (await ask(worker, WWW)).key == KEY
+        assert worker.known(MAIL) is new
+        farm.rig.files.remove(WILD)
+        await until(lambda: worker.known(MAIL) is None)
+        (connection,) = service._workers
+        assert {name for names in connection._sharing.values() for name in names} == {WWW}
+
+
 async def test_a_change_on_the_heels_of_an_answer_is_not_lost(farm: Farm):
     """Both arrive in one read; the answer must not be remembered over its own change."""
     farm.rig.files.put(KEY, pem(WWW))
