@@ -205,7 +205,7 @@ class Node:
         addresses = {one.address for one in listeners} | {one.address for one in apps}
         await self._applications.start([one.app for one in apps], settings.limits.grace)
         await self._sockets.open(addresses)
-        await self._front_end.listen(listeners)
+        self._front_end.listen(listeners)
         await self._applications.listen(apps, provider, settings.limits.limits())
         self._sockets.close_but(addresses)
 

@@ -18,6 +18,7 @@ from centcert.errors import Overloaded, SettingsError
 from centcert.frontend import Backend as To
 from centcert.frontend import FrontEnd, Limits, Listener, Site, TcpAddress
 from centcert.frontend.events import Closed, HandshakeRefused, HelloRead
+from centcert.frontend.sockets import OpenSockets
 from centcert.provider import Provider
 from centcert.provider.events import Decoded
 from centcert.stores import MemoryStore
@@ -67,8 +68,14 @@ async def over_faulty_store(
     async with AsyncExitStack() as stack:
         tasks = await stack.enter_async_context(Background())
         provider = await stack.enter_async_context(provider_class(store))
-        front_end = FrontEnd(provider, tasks, limits=limits, listener=heard)
-        await front_end.listen([Listener(TcpAddress("127.0.0.1", 0), Site(To.parse(to)))])
+        address = TcpAddress("127.0.0.1", 0)
+        sockets = OpenSockets({})
+        await sockets.open([address])
+        stack.callback(sockets.close_but, ())
+        front_end = FrontEnd(
+            provider, tasks, limits=limits, listener=heard, inherited=sockets.by_address
+        )
+        front_end.listen([Listener(address, Site(To.parse(to)))])
         stack.push_async_callback(front_end.close, 5)
         async with asyncio.timeout(PATIENCE_S):
             yield Node(front_end, provider, store, heard)

@@ -283,22 +283,19 @@ def _port(address: TcpAddress, *, node_runs: bool) -> Check:
     return Check("port", subject, "good", "Free to listen on.")
 
 
-class _HangUp(asyncio.Protocol):
-    """Ends a connection as soon as it stands."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
-
-
 async def _backend(backend: Backend) -> Check:
     subject = str(backend)
     try:
         async with asyncio.timeout(CONNECT_S):
-            await backend.connect(_HangUp)
+            if isinstance(backend.where, str):
+                _, writer = await asyncio.open_unix_connection(backend.where)
+            else:
+                _, writer = await asyncio.open_connection(backend.where.host, backend.where.port)
     except TimeoutError:
         sentence = f"{subject} does not answer within {CONNECT_S:g} s: is a firewall between?"
         return Check("backend", subject, "wrong", sentence)
     except OSError as error:
         sentence = f"{subject} accepts no connections: {reason_of(error)}: start it."
         return Check("backend", subject, "wrong", sentence)
+    writer.close()
     return Check("backend", subject, "good", "It accepts connections.")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from dataclasses import dataclass
+import socket
+from contextlib import suppress
+from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv6Address
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Any, Final, TypeAlias
 
 from centcert.errors import SettingsError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 UNIX: Final = "unix:"
 
@@ -25,7 +24,8 @@ _TCP = re.compile(
 )
 _LABEL_BYTES = range(1, 64)
 
-P = TypeVar("P", bound=asyncio.BaseProtocol)
+SocketAddress: TypeAlias = "tuple[socket.AddressFamily, Any]"
+"""A socket's family and what its connect(2) takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,30 @@ class TcpAddress:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """Where decrypted connections are relayed to: a TCP address or a Unix socket's path."""
+    """Where decrypted connections are relayed to: a TCP address or a Unix socket's path.
+
+    Attributes:
+        where: as people write it.
+        numeric: the same for connect(2); ``None``: a host name that has to be resolved.
+    """
 
     where: TcpAddress | str
+    numeric: SocketAddress | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        where, numeric = self.where, None
+        if isinstance(where, str):
+            numeric = socket.AF_UNIX, where
+        else:
+            with suppress(socket.gaierror):
+                numeric = _of_info(
+                    socket.getaddrinfo(
+                        *(where.host, where.port),
+                        type=socket.SOCK_STREAM,
+                        flags=socket.AI_NUMERICHOST,
+                    )[0]
+                )
+        object.__setattr__(self, "numeric", numeric)
 
     def __str__(self) -> str:
         return f"{UNIX}{self.where}" if isinstance(self.where, str) else str(self.where)
@@ -84,18 +105,18 @@ class Backend:
             raise SettingsError(f"{text!r} is not a backend: write host:port or unix:/path.")
         return cls(address)
 
-    async def connect(self, factory: Callable[[], P]) -> P:
-        """Open a connection; its protocol comes from ``factory``.
+    async def resolve(self) -> list[SocketAddress]:
+        """Ask the system's resolver for its addresses, best first: at least one.
 
         Raises:
-            OSError: nobody accepts it there.
+            OSError: it has none.
         """
+        if self.numeric is not None:
+            return [self.numeric]
+        assert isinstance(self.where, TcpAddress)  # noqa: S101  a path is numeric
         loop = asyncio.get_running_loop()
-        if isinstance(self.where, str):
-            _, protocol = await loop.create_unix_connection(factory, self.where)
-        else:
-            _, protocol = await loop.create_connection(factory, self.where.host, self.where.port)
-        return protocol
+        found = await loop.getaddrinfo(self.where.host, self.where.port, type=socket.SOCK_STREAM)
+        return [_of_info(info) for info in found]
 
 
 def reason_of(error: OSError) -> str:
@@ -116,3 +137,8 @@ def _can_be_resolved(match: re.Match[str]) -> bool:
         return True
     labels = match["host"].removesuffix(".").split(".")
     return not match["host"] or all(len(label) in _LABEL_BYTES for label in labels)
+
+
+def _of_info(info: tuple[Any, ...]) -> SocketAddress:
+    """Take what socket(2) and connect(2) want of getaddrinfo(3)'s answer."""
+    return info[0], info[4]

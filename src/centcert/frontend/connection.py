@@ -1,8 +1,8 @@
 """One client's connection: hello, look-up, handshake, relay, end.
 
-A warm handshake runs through here without a task and without waiting: bytes in,
-bytes out, from ``buffer_updated``. Only a name that is not in memory and the way to
-the backend cost a task.
+A warm handshake runs through here without a task, a timer or waiting: bytes in, bytes
+out, from ``buffer_updated``. Only a name that is not in memory, and a backend whose
+name has to be resolved, cost a task.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from centcert.errors import CentcertError, HandshakeFailed
 from centcert.frontend.addresses import TcpAddress, reason_of
+from centcert.frontend.dialling import Dial
 from centcert.frontend.events import (
     Accepted,
     BackendFailed,
@@ -25,11 +26,13 @@ from centcert.frontend.events import (
 from centcert.frontend.handshake import Handshake
 from centcert.frontend.proxy_protocol import header
 from centcert.frontend.relay import BackendConnection, end_writing
+from centcert.frontend.streams import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from socket import socket
 
     from centcert.credential import Credential
+    from centcert.frontend.addresses import SocketAddress
     from centcert.frontend.frontend import FrontEnd
     from centcert.frontend.listener import Listener
     from centcert.tls.session import Session
@@ -42,6 +45,11 @@ MAX_UNREAD_BYTES: Final = 1024 * 1024
 """What TLS itself may have to say to a client that does not listen. Data never come near it: the
 backend waits at 64 KiB. Without it, a TLS 1.2 client that asks for renegotiation again and again,
 each time to be told no, would fill the memory."""
+
+
+MAX_EARLY_BYTES: Final = 16 * 1024
+"""What a client may send before its backend is reached and it has to wait: a record, so that the
+first request of most comes with no wait."""
 
 
 class Phase(Enum):
@@ -65,19 +73,21 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     The front end makes it, the transport drives it, and ``BackendConnection`` calls
     ``backend_made``, ``send``, ``backend_ended`` and ``backend_lost``. It counts as a
-    connection until both sides are gone. In every phase a timer runs that ends it, but
-    in CONNECTING, which has its own.
+    connection until both sides are gone. In every phase there is a ``deadline``, by the
+    loop's clock: the front end calls ``time_out`` soon after.
     """
 
     def __init__(self, front_end: FrontEnd, listener: Listener, number: int) -> None:
         self._front_end = front_end
         self._number = number
+        self.deadline = 0.0
         self._phase = Phase.HELLO
         self._handshake = Handshake(front_end.contexts, listener)
         self._early = b""
+        self._client_left = False  # before its backend was reached, without close_notify
         self._backend: BackendConnection | None = None
         self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._dial: Dial | None = None
         self._last_active = 0.0
         self._write_ended = False
 
@@ -85,17 +95,13 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for the ClientHello, for a bounded time."""
-        self._transport = cast("asyncio.Transport", transport)
-        peer = transport.get_extra_info("peername")
-        if peer is None:  # it has reset the connection before it was accepted
-            self._phase = Phase.ENDING
-            self._transport.abort()
-            return
-        self.client: tuple[str, int] = peer[:2]  # IPv6 brings two values more
+        self._transport = cast("Stream", transport)
+        host, port, *_ = self._transport.peer  # IPv6 brings two values more
+        self.client: tuple[str, int] = (host, port)
         if not self._front_end.admit(self):
             self.abort()
             return
-        self._end_after(self._front_end.limits.handshake_s, self._time_out)
+        self._end_after(self._front_end.limits.handshake_s)
         if (steps := self._front_end.audience.steps) is not None:
             steps(Accepted(self._number, self.shown_client))
 
@@ -122,6 +128,8 @@ class ClientConnection(asyncio.BufferedProtocol):
                 self._read_hello(data)
             elif self._phase is Phase.HANDSHAKE:
                 self._go_on(self._handshake.go_on(data))
+            elif self._phase is Phase.CONNECTING:
+                self._keep(data)
         except CentcertError as error:
             self._refuse(error)
 
@@ -131,6 +139,9 @@ class ClientConnection(asyncio.BufferedProtocol):
         Without it, a client has nothing more to hear (RFC 8446 §6.1).
         """
         if self._phase is Phase.RELAY and self._tls.ended:
+            return True
+        if self._phase is Phase.CONNECTING:
+            self._client_left = not self._tls.ended
             return True
         self._count_if_abandoned()
         if self._phase is not Phase.ENDING:
@@ -142,12 +153,11 @@ class ClientConnection(asyncio.BufferedProtocol):
         del exc
         self._count_if_abandoned()
         self._phase = Phase.LOST
-        if self._task is not None:
-            self._task.cancel()
+        self._seek_no_more()
         if self._backend is None:
             self._over()
         else:
-            self._end_after(self._front_end.limits.idle_s, self._backend.abort)
+            self._end_after(self._front_end.limits.idle_s)
             self._backend.client_lost()
 
     def pause_writing(self) -> None:
@@ -202,8 +212,7 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def _seek_backend(self, session: Session) -> None:
         self._phase = Phase.CONNECTING
-        self._transport.pause_reading()
-        self._stop_timer()
+        self._end_after(self._front_end.limits.connect_s)
         version = session.version
         self._front_end.counters.completed(version)
         if (steps := self._front_end.audience.steps) is not None:
@@ -219,21 +228,47 @@ class ClientConnection(asyncio.BufferedProtocol):
                 )
             )
         self._early = session.read()  # what the client has sent already
-        self._task = self._front_end.spawn(self, self._connect)
+        backend = self._handshake.site.backend
+        if backend.numeric is None:
+            self._task = self._front_end.spawn(self, self._resolve)
+        else:
+            self._dial_to([backend.numeric])
 
-    async def _connect(self) -> None:
-        within_s = self._front_end.limits.connect_s
+    async def _resolve(self) -> None:
         try:
-            async with asyncio.timeout(within_s):
-                await self._handshake.site.backend.connect(lambda: BackendConnection(self))
-        except TimeoutError:
-            self._not_connected(f"not reached within {within_s:g} s")
+            addresses = await self._handshake.site.backend.resolve()
         except OSError as error:
-            self._not_connected(reason_of(error))
+            self.not_reached(error)
+        else:
+            self._dial_to(addresses)
 
-    def _not_connected(self, reason: str) -> None:
+    def _dial_to(self, addresses: list[SocketAddress]) -> None:
         if self._phase is Phase.CONNECTING:
-            self.backend_lost(reason)
+            self._dial = Dial(self._front_end.poller, addresses, self)
+            self._dial.begin()
+
+    def _keep(self, data: memoryview) -> None:
+        """Keep what the client sends for the backend, and read no more if that is much."""
+        self._tls.receive(data)
+        self._early += self._tls.read()
+        self._flush()
+        if len(self._early) >= MAX_EARLY_BYTES:
+            self._transport.pause_reading()
+
+    def reached(self, connected: socket, interest: int) -> None:
+        """Begin to relay: the backend has accepted."""
+        Stream(self._front_end.poller, connected, BackendConnection(self), interest=interest)
+
+    def not_reached(self, error: OSError) -> None:
+        """End: the backend accepts nobody."""
+        if self._phase is Phase.CONNECTING:
+            self.backend_lost(reason_of(error))
+
+    def _seek_no_more(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        if self._dial is not None:
+            self._dial.cancel()
 
     def backend_made(self, backend: BackendConnection) -> bool:
         """Begin to relay; say whether ``backend`` is still wanted.
@@ -245,16 +280,18 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._backend = backend
         self._phase = Phase.RELAY
         self.touch()
-        self._end_after(self._front_end.limits.idle_s, self._time_out)
+        self._end_after(self._front_end.limits.idle_s)
         if self._handshake.site.proxy_protocol:
             backend.write(self._proxy_header())
         self._transport.resume_reading()
         early, self._early = self._early, b""
         self._pass_on(early)
+        if self._client_left:
+            self._close()
         return True
 
     def _proxy_header(self) -> bytes:
-        server = self._transport.get_extra_info("sockname")[:2]
+        server = self._transport.name[:2]
         key = self._front_end.provider.source(self._handshake.name)
         return header(self.client, server, self._handshake.name, key, self._tls)
 
@@ -345,7 +382,6 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def _over(self) -> None:
         """Both sides are gone."""
-        self._stop_timer()
         steps = self._front_end.audience.steps
         if self._front_end.dismiss(self) and steps is not None:
             steps(Closed(self._number))
@@ -378,34 +414,32 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._transport.resume_reading()
         self._write_eof()
 
-    def _time_out(self) -> None:
-        """End what takes too long; called when the handshake's or the idle time may be up."""
-        loop, limits = self._front_end.loop, self._front_end.limits
+    def time_out(self) -> None:
+        """End what takes too long; called once ``deadline`` has passed."""
+        limits = self._front_end.limits
         if self._phase is Phase.RELAY:
-            idle_s = loop.time() - self._last_active
+            idle_s = self._front_end.loop.time() - self._last_active
             if idle_s < limits.idle_s:
-                self._end_after(limits.idle_s - idle_s, self._time_out)
+                self._end_after(limits.idle_s - idle_s)
             elif self._transport.get_write_buffer_size():
                 self.abort()  # close_notify would claim that this was all
             else:
                 self._tls.close()
                 self._flush()
                 self._linger(LINGER_S)
-            return
-        if self._phase in _UNTIL_TLS_STANDS:
-            self._tell_refused(
-                HandshakeFailed(f"The handshake took longer than {limits.handshake_s:g} s.")
-            )
-        self.abort()
+        elif self._phase is Phase.CONNECTING:
+            self._seek_no_more()
+            self.backend_lost(f"not reached within {limits.connect_s:g} s")
+        else:
+            if self._phase in _UNTIL_TLS_STANDS:
+                self._tell_refused(
+                    HandshakeFailed(f"The handshake took longer than {limits.handshake_s:g} s.")
+                )
+            self.abort()
 
-    def _end_after(self, seconds: float, end: Callable[[], None] | None = None) -> None:
-        """Set the connection's one timer anew: to ``abort`` unless told."""
-        self._stop_timer()
-        self._timer = self._front_end.loop.call_later(seconds, end or self.abort)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+    def _end_after(self, seconds: float) -> None:
+        """Set the connection's one deadline anew."""
+        self.deadline = self._front_end.loop.time() + seconds
 
     def _tell_refused(self, error: CentcertError) -> None:
         self._front_end.counters.refused(error)

@@ -50,7 +50,7 @@ class Entrance:
         *,
         listener: EventListener | None = None,
         contexts: ServerContexts | None = None,
-        inherited: Mapping[TcpAddress, Sequence[socket]] | None = None,
+        inherited: Mapping[TcpAddress, Sequence[socket]],
     ) -> None:
         self._provider = provider
         self._plan = plan
@@ -80,7 +80,7 @@ class Entrance:
             )
             stack.push_async_callback(self._applications.close)
             await self._applications.start([one.app for one in plan.app_listeners], plan.grace_s)
-            await self._front_end.listen(plan.listeners)
+            self._front_end.listen(plan.listeners)
             await self._applications.listen(plan.app_listeners, self._provider, plan.limits)
             self._stack = stack.pop_all()
         return self

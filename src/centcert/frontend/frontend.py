@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from socket import IPPROTO_TCP, TCP_NODELAY
 from typing import TYPE_CHECKING, Final
 
 from centcert.audience import Audience
@@ -13,6 +14,8 @@ from centcert.frontend.connection import ClientConnection
 from centcert.frontend.crowd import Crowd
 from centcert.frontend.events import Full
 from centcert.frontend.listener import Limits
+from centcert.frontend.sockets import BACKLOG
+from centcert.frontend.streams import Acceptor, Poller
 from centcert.tls.contexts import ServerContexts
 
 if TYPE_CHECKING:
@@ -29,11 +32,9 @@ if TYPE_CHECKING:
 READ_BYTES: Final = 64 * 1024
 """The most that is read from a socket at once: four full TLS records."""
 
-BACKLOG: Final = 1024
-"""Connections that the kernel holds while the loop is busy; it caps this at net.core.somaxconn."""
-
-_ACCEPTED_BY: Final = 4
-"""Turns of the event loop from accept(2) until a connection is made, and some to spare."""
+SWEEP_S: Final = (0.05, 1.0)
+"""How often it is looked whose deadline has passed: a quarter of the shortest limit, within these
+bounds. For 20,000 connections that takes a millisecond, a timer of its own for each much more."""
 
 
 class _Door:
@@ -42,34 +43,34 @@ class _Door:
     def __init__(self, front_end: FrontEnd, listener: Listener) -> None:
         self.listener = listener
         self._front_end = front_end
-        self._servers: list[asyncio.Server] = []
+        self._acceptors: list[Acceptor] = []
 
-    async def open(self, inherited: Sequence[socket]) -> None:
-        """Accept clients: from ``inherited``, or from sockets that are opened now."""
-        address, loop = self.listener.address, self._front_end.loop
+    def open(self, sockets: Sequence[socket]) -> None:
+        """Accept clients from duplicates of ``sockets``."""
         try:
-            for one in inherited:
-                server = await loop.create_server(self._connection, sock=one.dup(), backlog=BACKLOG)
-                self._servers.append(server)
-            if not inherited:
-                server = await loop.create_server(
-                    self._connection, address.host or None, address.port, backlog=BACKLOG
+            for one in sockets:
+                listening = one.dup()
+                listening.listen(BACKLOG)
+                listening.setblocking(False)
+                # Accepted sockets inherit it: small answers leave at once.
+                listening.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+                self._acceptors.append(
+                    Acceptor(self._front_end.poller, listening, self._connection)
                 )
-                self._servers.append(server)
         except OSError as error:
             self.close()
+            address = self.listener.address
             raise SettingsError(f"Cannot listen on {address}: {reason_of(error)}.") from error
 
     def close(self) -> None:
         """Accept nobody any more."""
-        for server in self._servers:
-            server.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """The host and port of every socket, but each once."""
-        sockets = [one for server in self._servers for one in server.sockets]
-        return list(dict.fromkeys(one.getsockname()[:2] for one in sockets))
+        return list(dict.fromkeys(acceptor.address for acceptor in self._acceptors))
 
     def _connection(self) -> ClientConnection:
         return self._front_end.connection(self.listener)
@@ -85,8 +86,8 @@ class FrontEnd:
         listener: is told each step; see ``centcert.frontend.events``. An ``Audience`` is told
             steps while somebody follows them.
         contexts: what TLS sessions begin on; made here unless other processes share them.
-        inherited: sockets that listen already, by the address they stand for; other
-            addresses are opened here. They stay the caller's to close.
+        inherited: bound sockets by the listener's address they are for: every one that is
+            to be listened on, now or later. They stay the caller's to close.
     """
 
     def __init__(
@@ -97,15 +98,17 @@ class FrontEnd:
         limits: Limits | None = None,
         listener: EventListener | None = None,
         contexts: ServerContexts | None = None,
-        inherited: Mapping[TcpAddress, Sequence[socket]] | None = None,
+        inherited: Mapping[TcpAddress, Sequence[socket]],
     ) -> None:
         self.provider = provider
         self.limits = limits or Limits()
         self.audience = Audience.of(listener)
         self.counters = self.audience.counters
         self.contexts = contexts or ServerContexts()
-        self._inherited = {} if inherited is None else inherited
+        self._inherited = inherited
         self.loop = asyncio.get_running_loop()
+        self.poller = Poller()
+        self._sweeping: asyncio.TimerHandle | None = None
         self.buffer = memoryview(bytearray(READ_BYTES))
         self._tasks = tasks
         self._doors: dict[TcpAddress, _Door] = {}
@@ -126,7 +129,7 @@ class FrontEnd:
         """How many clients are connected."""
         return len(self._connections)
 
-    async def listen(self, listeners: Sequence[Listener]) -> None:
+    def listen(self, listeners: Sequence[Listener]) -> None:
         """Open, change and close listeners so that exactly ``listeners`` are open.
 
         A listener whose address stays is never closed, and connections go on with what
@@ -141,7 +144,7 @@ class FrontEnd:
             for address, listener in wanted.items():
                 if address not in self._doors:
                     door = _Door(self, listener)
-                    await door.open(self._inherited.get(address, ()))
+                    door.open(self._inherited[address])
                     opened[address] = door
         except BaseException:
             for door in opened.values():
@@ -154,22 +157,20 @@ class FrontEnd:
             self._doors[address].listener = listener
 
     async def close(self, grace_s: float) -> None:
-        """Accept nobody any more; give connections ``grace_s`` seconds, then end the rest.
-
-        Who was accepted just before is served: another process may have the same sockets,
-        and its clients shall not notice that this one ends.
-        """
-        await self.listen([])
+        """Accept nobody any more; give connections ``grace_s`` seconds, then end the rest."""
+        self.listen([])
         try:
             async with asyncio.timeout(grace_s):
-                for _ in range(_ACCEPTED_BY):
-                    await asyncio.sleep(0)
                 await self._until_empty()
         except TimeoutError:
             self._closed = True
             for connection in tuple(self._connections):
                 connection.abort()
             await self._until_empty()
+        finally:
+            if self._sweeping is not None:
+                self._sweeping.cancel()
+            self.poller.close()
 
     async def _until_empty(self) -> None:
         while self._connections:
@@ -193,6 +194,8 @@ class FrontEnd:
         self.counters.accepted += 1
         self._connections.add(connection)
         self.crowd.connections += 1
+        if self._sweeping is None:
+            self._sweep_later()
         return True
 
     def dismiss(self, connection: ClientConnection) -> bool:
@@ -204,6 +207,21 @@ class FrontEnd:
         if not self._connections:
             self._emptied.set()
         return True
+
+    def _sweep_later(self) -> None:
+        limits = self.limits
+        shortest_s = min(limits.handshake_s, limits.connect_s, limits.idle_s)
+        pause_s = min(max(shortest_s / 4, SWEEP_S[0]), SWEEP_S[1])
+        self._sweeping = self.loop.call_later(pause_s, self._sweep)
+
+    def _sweep(self) -> None:
+        """End what has passed its deadline, now and again while there are connections."""
+        now = self.loop.time()
+        for connection in [one for one in self._connections if one.deadline <= now]:
+            connection.time_out()
+        self._sweeping = None
+        if self._connections:
+            self._sweep_later()
 
     def spawn(self, connection: ClientConnection, work: _Work) -> asyncio.Task[None]:
         """Run a connection's work in a task."""
