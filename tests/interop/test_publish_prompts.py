@@ -51,7 +51,7 @@ class Terminal:
         self._child.expect_exact(question)
         self.shown += str(self._child.before)
         if not question.endswith("[y/N]: "):
-            assert self._child.waitnoecho()  # a moment after it has asked
+            assert self._child.waitnoecho()  # type: ignore[func-returns-value]  # the stub is wrong
         self._child.sendline(answer)
 
     def end(self) -> int:

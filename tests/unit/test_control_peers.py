@@ -26,6 +26,7 @@ from centcert.control import (
     Request,
     SettingsRead,
     Status,
+    Trace,
     ask,
     control_socket,
 )
@@ -54,6 +55,8 @@ async def answer(request: Request) -> Reply:
             return Holding(f"{request.name}.pfx", "ab", 2_000.0, copy=True)
         case ReadSettings():
             return SettingsRead("/etc/centcert/centcert.toml", "memory:", enabled=True)
+        case Trace():
+            raise CentcertError("Nobody is traced here.")
 
 
 @pytest.fixture
