@@ -16,7 +16,7 @@ def is_sound(private_key: rsa.RSAPrivateKey) -> bool:
     """Say whether the key's parts belong together (RFC 8017 §3.2) and whether it signs.
 
     All that OpenSSL's RSA_check_key looks at but the primality of p and q, which takes
-    40 ms for 2048 bits and 220 for 4096. What p and q are for, a signature shows: with
+    35 ms for 2048 bits and 250 for 4096. What p and q are for, a signature shows: with
     a composite one it is wrong. The arithmetic comes first: it bounds every number by the
     modulus, so that no made-up key takes long.
     """

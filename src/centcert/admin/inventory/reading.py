@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from centcert.stores import Store, StoredFile
 
 FETCHES: Final = 32
-"""Files fetched and decoded at once, of 256 KiB at most each: 8 MiB of memory. A share answers
-that many at once without keeping a node's own requests waiting."""
+"""Files fetched and decoded at once: 8 MiB of memory at 256 KiB each, and a quarter of what a node
+asks of a share at once (``stores.smb.server.MAX_IN_HAND``)."""
 
 _FILE: Final = re.compile(r"[^.~].*\.(?:pfx|p12|pem)[\s.]*", re.IGNORECASE | re.DOTALL)
 
@@ -122,7 +122,7 @@ async def read_stock(
     Args:
         store: the store.
         passwords: of the private keys, tried in order.
-        cache: what earlier readings found; left as it is now.
+        cache: what earlier readings found; afterwards what this one found.
         progress: told how many of how many files are done.
 
     Raises:
