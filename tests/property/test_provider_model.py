@@ -185,6 +185,7 @@ class Machine(RuleBasedStateMachine):
         self.recalled: set[str] = set()  # whose memory is a copy
         self.absent: set[str] = set()  # told so when the store answered; a fault is never told so
         self.waiting: dict[str, asyncio.Task[Credential]] = {}
+        self.behind: set[str] = set()  # looked up while others' wildcard has answered
         self.freshness: Freshness
         self.start()
 
@@ -195,7 +196,7 @@ class Machine(RuleBasedStateMachine):
         patch.setattr(f"{freshness}.DEBOUNCE_S", 0.0005)
         patch.setattr(f"{freshness}.REWATCH_S", (0.001, 0.001))
         patch.setattr("centcert.provider.loader.HALF_WRITTEN_RETRIES_S", (0.0005,))
-        patch.setattr(f"{provider}.CONFIRM_ABSENCE_AFTER_S", (0.0005, 0.0005))
+        patch.setattr("centcert.provider.resolver.CONFIRM_ABSENCE_AFTER_S", (0.0005, 0.0005))
         patch.setattr("centcert.provider.answering.PATIENCE_S", PATIENCE_S)
         # What it loads, and when, has tests of its own; here it would only blur the model.
         patch.setattr(f"{provider}.prefetch", nothing)
@@ -273,7 +274,10 @@ class Machine(RuleBasedStateMachine):
         if self.held:
             return
         waited, self.waiting = self.waiting, {}
+        behind, self.behind = self.behind, set()
         if not self.failing:
+            for name in behind:
+                self.look_up(name, copies=False)
             for name in waited:  # what they were told may be older than the latest change
                 self.outcome(HostName(name))
                 self.settle()
@@ -529,6 +533,8 @@ class Machine(RuleBasedStateMachine):
             outcome = self.outcome(name)
             self.recall_unless_gone(name, outcome)
             self.check_outcome(name, outcome)
+            if isinstance(outcome, Credential) and self.known(name) is None:
+                self.behind.add(name)
             return
 
         async def begin() -> asyncio.Task[Credential]:
@@ -664,6 +670,7 @@ class Machine(RuleBasedStateMachine):
         self.runner.run(self.node.aclose())
         self.in_memory.clear()
         self.recalled.clear()
+        self.behind.clear()
         self.absent.clear()
         waited, self.waiting = self.waiting, {}
         for name, task in waited.items():

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, TypeAlias
 from centcert.names import WILDCARD_MARK, ascii_keys
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from centcert.credential import Credential
     from centcert.names import HostName
     from centcert.provider.cache import Cache, Entry
     from centcert.provider.index import Index
     from centcert.provider.lastgood import Copy, LastGood
+    from centcert.provider.lookup import Loaded
 
     Examined: TypeAlias = tuple[tuple[str, str | None], ...]  # as in ``LookUp``
 
@@ -30,12 +33,24 @@ class Memory:
         cache: the entries.
         index: says whether a name may have a file of its own.
         last_good: the copies; ``None``: there are none.
+        changed: is told which names may be answered otherwise than before.
+        renew: has a name looked up anew, behind.
     """
 
-    def __init__(self, cache: Cache, index: Index, last_good: LastGood | None) -> None:
-        self._cache = cache
+    def __init__(
+        self,
+        cache: Cache,
+        index: Index,
+        last_good: LastGood | None,
+        *,
+        changed: Callable[[HostName], None],
+        renew: Callable[[HostName], None],
+    ) -> None:
         self._index = index
+        self._cache = cache
         self._last_good = last_good
+        self._changed = changed
+        self.renew = renew
 
     def place_of(self, name: HostName) -> HostName:
         """Return under which name that is remembered which answers ``name``."""
@@ -46,6 +61,14 @@ class Memory:
     def peek(self, name: HostName) -> Entry | None:
         """Return the entry that answers ``name``, without marking it used."""
         return self._cache.peek(name) or self._shared(name)
+
+    def own(self, name: HostName) -> Entry | None:
+        """Return the entry of ``name`` itself, shared or not, without marking it used."""
+        return self._cache.peek(name)
+
+    def touch(self, name: HostName) -> Entry | None:
+        """Return the entry that answers ``name``, and mark it used."""
+        return self._cache.touch(name) or self.touch_shared(name)
 
     def touch_shared(self, name: HostName) -> Entry | None:
         """Return the entry that ``name``, which has none of its own, shares; mark it used."""
@@ -86,14 +109,57 @@ class Memory:
         found = self._cache.peek(wildcard) or await self._recall(wildcard)
         return None if found is None else (wildcard, found)
 
+    def put(self, name: HostName, entry: Entry) -> None:
+        """Remember what answers ``name``: for itself, or for all that share it."""
+        place, held = self.place(name, entry), None
+        if place != name:
+            if self._cache.forget(name):
+                self._changed(name)
+            held = self._cache.peek(place)
+            if held is not None and held.credential is not entry.credential:
+                self.renew(place)  # which of the two is the newer, its own look-up tells
+                return
+            entry.examined = _shared_part(entry.examined)
+            entry.used = entry.used or (held is not None and held.used)
+        for forgotten in self._cache.remember(place, entry):
+            self._changed(forgotten)
+        if held is None:
+            self._changed(place)
+
+    def put_copy(self, name: HostName, entry: Entry) -> None:
+        """Remember a last-good copy. That changes nothing for who holds something else."""
+        for forgotten in self._cache.remember(name, entry):
+            self._changed(forgotten)
+
+    def keep(self, name: HostName, answer: Loaded, *, own_is_gone: bool) -> None:
+        """Keep a copy of what answers ``name``; if its own file is gone, none of that."""
+        if self._last_good is None:
+            return
+        place = self._place_of_copy(name, answer.credential)
+        self._last_good.keep(place, answer.version, answer.credential)
+        if place != name and own_is_gone:
+            self._last_good.forget(name)
+
+    def withdraw(self, name: HostName, until: float) -> bool:
+        """Remember until then that there is nothing for ``name``; say whether there was.
+
+        Neither is there a file of its wildcard.
+        """
+        known = self._cache.peek(name) is not None or self.has_copy(name)
+        self._cache.remember_absent(name, until)
+        self._changed(name)
+        for gone in (name, name.wildcard):
+            if self._last_good is not None and gone is not None:
+                self._last_good.forget(gone)
+        return known
+
     def place(self, name: HostName, entry: Entry) -> HostName:
         """Return under which name ``entry``, which answers ``name``, is to be remembered."""
         if not self._index.listed or self._may_have_own(name) or has_own_file(entry.examined):
             return name
-        return self.place_of_copy(name, entry.credential)
+        return self._place_of_copy(name, entry.credential)
 
-    def place_of_copy(self, name: HostName, credential: Credential) -> HostName:
-        """Return under which name to keep ``credential``: once for all that it can answer."""
+    def _place_of_copy(self, name: HostName, credential: Credential) -> HostName:
         wildcard = name.wildcard
         if wildcard is None or not credential.key.startswith(_MARK):
             return name
@@ -126,6 +192,5 @@ def has_own_file(examined: Examined) -> bool:
     return any(version is not None and not key.startswith(_MARK) for key, version in examined)
 
 
-def shared_part(examined: Examined) -> Examined:
-    """Return what a look-up has examined of the wildcard alone."""
+def _shared_part(examined: Examined) -> Examined:
     return tuple((key, version) for key, version in examined if key.startswith(_MARK))

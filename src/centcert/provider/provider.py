@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Final, Self
 
 from centcert.audience import Audience
 from centcert.background import Background
 from centcert.errors import CentcertError, Overloaded, UnknownName
-from centcert.names import WILDCARD_MARK, ascii_keys, candidates
+from centcert.names import ascii_keys, candidates
 from centcert.provider.allowance import Allowance
 from centcert.provider.answering import Answer, answer
 from centcert.provider.cache import Cache, CacheLimits, Entry
@@ -18,15 +17,10 @@ from centcert.provider.decoder import Decoder
 from centcert.provider.events import (
     Asked,
     Event,
-    Found,
     Hit,
-    Kept,
     Listener,
     Recalled,
-    Refreshed,
     Refused,
-    Unusable,
-    Withdrawn,
 )
 from centcert.provider.expiry import Expiry, expiry_of
 from centcert.provider.findings import Finding, Findings
@@ -34,10 +28,10 @@ from centcert.provider.flights import Flights
 from centcert.provider.freshness import Freshness
 from centcert.provider.health import StoreHealth
 from centcert.provider.loader import Decodes, Loader
-from centcert.provider.lookup import Loaded, LookUp, look_up
-from centcert.provider.memory import Memory, has_own_file, shared_part
+from centcert.provider.memory import Memory
 from centcert.provider.prefetch import note_use, prefetch
 from centcert.provider.renewals import REFRESHERS, Renewals
+from centcert.provider.resolver import Resolver
 from centcert.provider.review import Review
 from centcert.provider.tally import tally
 
@@ -55,17 +49,10 @@ MAX_LOOK_UPS: Final = 1024
 """Look-ups under way at once. Beyond it a handshake is refused at once: at the 2 to 5 ms
 that an RSA file takes to decode, the last of so many waits as long as its client does."""
 
-RETRY_S: Final = 5.0
-"""How long a failed refresh of a remembered name rests before the next visit tries again."""
-
 UNLISTED_PER_S: Final = 100
 UNLISTED_RESERVE: Final = 1_000
 """Look-ups of names that no listing holds, while the store cannot be watched: what strangers make
 up must not become its load. With a watch they cost the store nothing at all."""
-
-CONFIRM_ABSENCE_AFTER_S: Final = (0.005, 0.025, 0.1)
-"""A rename over an existing file can show it missing for an instant (measured: up to 2 in
-10,000 reads), so a remembered name is withdrawn only after as many confirmations."""
 
 
 class Provider:
@@ -127,9 +114,19 @@ class Provider:
             tasks = await stack.enter_async_context(Background())
             self._loader = Loader(self._store, decoder, self._passwords, tasks, self.tell)
             self._look_ups: Flights[HostName, Credential] = Flights(tasks)
-            self._memory = Memory(self._cache, self._loader.index, self._last_good)
+            self._memory = Memory(
+                *(self._cache, self._loader.index, self._last_good),
+                changed=self._tell_changed,
+                renew=self._renew,
+            )
+            self._resolver = Resolver(
+                *(self._loader, self._memory, self._findings, self._clock, self.tell),
+                refresh_s=self._refresh_s,
+                absent_s=self._limits.absent_s,
+            )
+            self._look_up = self._resolver.look_up
             self._renewals = Renewals(
-                self._cache, self._look_ups, self._look_up, self._tell_changed
+                *(self._cache, self._look_ups, self._look_up, self._tell_changed)
             )
             self._review = Review(self._findings, self._loader, self._cache, self._clock)
             freshness = Freshness(
@@ -139,7 +136,7 @@ class Provider:
                 self._renewals,
                 self._review,
                 refresh_s=self._refresh_s,
-                confirm=self._confirm,
+                confirm=self._resolver.confirm,
                 listener=self.tell,
             )
             tasks.create_task(freshness.watch())
@@ -176,7 +173,7 @@ class Provider:
             return None
         stale = entry.fresh_until <= self._clock.monotonic()
         if stale:
-            self._renewals.note(self._memory.place_of(name))
+            self._renew(self._memory.place_of(name))
         self._counters.hits += 1
         if (steps := self._audience.steps) is not None:
             steps(Asked(name))
@@ -211,7 +208,7 @@ class Provider:
             self._counters.looked_up(source, error)
             raise
         self._counters.looked_up(source)
-        self._touch(name)
+        self._memory.touch(name)
         return credential
 
     async def answer(self, name: HostName, policy: Policy, default: HostName | None) -> Answer:
@@ -242,12 +239,7 @@ class Provider:
         credential = found.credential
         if isinstance(found, Entry):
             return credential
-        if self._cache.peek(place) is None:  # the store may have answered meanwhile
-            fresh_until = self._clock.monotonic() + RETRY_S
-            entry = Entry(credential.key, credential, (), fresh_until, used=True)
-            for forgotten in self._cache.remember(place, entry):
-                self._changed(forgotten)
-            self._check_dates(place, credential)
+        self._resolver.remember_copy(place, credential)
         self._counters.looked_up("last-good")
         self.tell(Recalled(name, credential.key))
         return credential
@@ -301,13 +293,16 @@ class Provider:
     def _tell_changed(self, name: HostName) -> None:
         self._changed(name)
 
+    def _renew(self, name: HostName) -> None:
+        self._renewals.note(name)
+
     def note_used(self, names: Iterable[HostName]) -> None:
         """Note that ``names`` were answered elsewhere, by what was held for them here."""
         now = self._clock.monotonic()
         for name in names:
-            entry = self._touch(name)
+            entry = self._memory.touch(name)
             if entry is not None and entry.fresh_until <= now:
-                self._renewals.note(self._memory.place_of(name))
+                self._renew(self._memory.place_of(name))
 
     @property
     def max_bytes(self) -> int:
@@ -361,134 +356,6 @@ class Provider:
             )
             raise self._refused(name, Overloaded(sentence))
 
-    async def _look_up(self, name: HostName) -> Credential:
-        began = self._clock.monotonic()
-        try:
-            found = await look_up(name, self._loader.load, self._clock.wall())
-            if self._is_missing(name, found):
-                found = await self._confirm_absence(name, found)
-        except CentcertError as error:
-            held = self._cache.peek(name)
-            if held is None:
-                raise self._refused(name, error) from None
-            return self._keep(name, held, error)
-        held = self._cache.peek(name)  # now: a copy may have been recalled meanwhile
-        for rejected in found.rejected:
-            self.tell(Unusable(name, rejected.key, rejected.error))
-        if held is not None and self._is_better(held, found):
-            return self._keep(name, held, found.refusal(name), found.answer)
-        if found.answer is None:
-            raise self._without_answer(name, found, held)
-        self._remember(name, found.answer, found)
-        if held is None:
-            self.tell(Found(name, found.answer.key, self._clock.monotonic() - began))
-        else:
-            changed = held.credential is not found.answer.credential
-            self.tell(Refreshed(name, found.answer.key, changed))
-        return found.answer.credential
-
-    def _is_missing(self, name: HostName, found: LookUp) -> bool:
-        """Say whether the file that has answered ``name`` so far is not there any more."""
-        held = self._cache.peek(name)
-        if held is not None:
-            return (held.key, None) in found.examined
-        if found.answer is None:
-            return not found.rejected and self.has_copy(name)
-        return not has_own_file(found.examined) and self._memory.has_copy_of_its_own(name)
-
-    async def _confirm_absence(self, name: HostName, found: LookUp) -> LookUp:
-        for pause_s in CONFIRM_ABSENCE_AFTER_S:
-            await asyncio.sleep(pause_s)
-            found = await look_up(name, self._loader.load_unlisted, self._clock.wall())
-            if not self._is_missing(name, found):
-                break
-        return found
-
-    def _is_better(self, held: Entry, found: LookUp) -> bool:
-        """Say whether what is held must stay: a bad file never replaces a good credential."""
-        if found.answer is None:
-            return bool(found.rejected)
-        spoilt = any(rejected.key == held.key for rejected in found.rejected)
-        return spoilt and held.credential.within_dates(self._clock.wall())
-
-    def _without_answer(self, name: HostName, found: LookUp, held: Entry | None) -> CentcertError:
-        if not found.rejected:
-            self._cache.remember_absent(name, self._clock.monotonic() + self._limits.absent_s)
-            self._changed(name)
-            if held is not None or self.has_copy(name):
-                self.tell(Withdrawn(name))
-            for gone in (name, name.wildcard):
-                if self._last_good is not None and gone is not None:
-                    self._last_good.forget(gone)
-        return self._refused(name, found.refusal(name))
-
-    def _remember(self, name: HostName, answer: Loaded, found: LookUp) -> None:
-        used = (held := self._cache.peek(name)) is not None and held.used  # a refresh is no use
-        entry = Entry(
-            *(answer.key, answer.credential, found.examined),
-            *(self._fresh_until(found.until), used, found.until),
-        )
-        self._put(name, entry)
-        self._findings.accept(answer.key, in_use=True)
-        self._check_dates(name, answer.credential)
-        if self._last_good is None:
-            return
-        place = self._memory.place_of_copy(name, answer.credential)
-        self._last_good.keep(place, answer.version, answer.credential)
-        if place != name and not has_own_file(found.examined):
-            self._last_good.forget(name)
-
-    def _put(self, name: HostName, entry: Entry) -> None:
-        """Remember what answers ``name``: for itself, or for all that share it."""
-        place, held = self._memory.place(name, entry), None
-        if place != name:
-            if self._cache.forget(name):
-                self._changed(name)
-            held = self._cache.peek(place)
-            if held is not None and held.credential is not entry.credential:
-                self._renewals.note(place)  # which of the two is the newer, its own look-up tells
-                return
-            entry.examined = shared_part(entry.examined)
-            entry.used = entry.used or (held is not None and held.used)
-        for forgotten in self._cache.remember(place, entry):
-            self._changed(forgotten)
-        if held is None:
-            self._changed(place)
-
-    def _touch(self, name: HostName) -> Entry | None:
-        return self._cache.touch(name) or self._memory.touch_shared(name)
-
-    def _keep(
-        self, name: HostName, held: Entry, error: CentcertError, answer: Loaded | None = None
-    ) -> Credential:
-        """Go on with what is held; but return a copy to nobody: a policy may refuse it."""
-        held.fresh_until = self._clock.monotonic() + RETRY_S
-        self._check_dates(name, held.credential)
-        self.tell(Kept(name, error))
-        if not held.is_copy:
-            return held.credential
-        if answer is None:
-            raise error
-        return answer.credential
-
-    def _fresh_until(self, until: float) -> float:
-        """A date ends freshness too, and may have done so while the name was looked up."""
-        return self._clock.monotonic() + min(self._refresh_s, until - self._clock.wall())
-
-    # --- refresh ---------------------------------------------------------------
-
-    def _confirm(self, name: HostName) -> None:
-        entry = self._cache.peek(name)
-        if entry is None:
-            return
-        if any(self._findings.was_unread(key) for key, _ in entry.examined):
-            self._renewals.note(name)  # a listing does not tell whether it can be read again
-            return
-        entry.fresh_until = self._fresh_until(entry.until)
-        if self._memory.place(name, entry) != name:
-            self._put(name, entry)  # the index knows more than it did
-        self._check_dates(name, entry.credential)
-
     # --- telling ---------------------------------------------------------------
 
     def _refused(self, name: HostName, error: CentcertError) -> CentcertError:
@@ -502,12 +369,3 @@ class Provider:
         self.health.note(event, now)
         tally(event, self._counters)
         self._audience(event)
-
-    def _check_dates(self, name: HostName, credential: Credential) -> None:
-        # Not its candidates: to spell them takes long, and a listing confirms every name.
-        mark = WILDCARD_MARK + "."
-        hides_wildcard = not credential.key.startswith(mark) and any(
-            key.startswith(mark) and self._loader.index.may_hold_spelling(key)
-            for key in ascii_keys(name)
-        )
-        self._findings.check(credential, self._clock.wall(), hides_wildcard=hides_wildcard)

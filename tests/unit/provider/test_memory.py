@@ -33,7 +33,7 @@ KEY, WILD = "www.contoso.example.pem", "_.contoso.example.pem"
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("centcert.provider.freshness.REWATCH_S", (0.01, 0.01))
-    monkeypatch.setattr("centcert.provider.provider.CONFIRM_ABSENCE_AFTER_S", (0.001,))
+    monkeypatch.setattr("centcert.provider.resolver.CONFIRM_ABSENCE_AFTER_S", (0.001,))
     monkeypatch.setattr("centcert.provider.provider.prefetch", _nothing)
 
 

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("hurried")
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("centcert.provider.freshness.DEBOUNCE_S", 0.0)
-    monkeypatch.setattr("centcert.provider.provider.CONFIRM_ABSENCE_AFTER_S", (0.0,))
+    monkeypatch.setattr("centcert.provider.resolver.CONFIRM_ABSENCE_AFTER_S", (0.0,))
     monkeypatch.setattr("centcert.provider.remote.TELL_EVERY_S", 0.01)
     monkeypatch.setattr("centcert.provider.remote.AWAY_S", 0.2)
     monkeypatch.setattr("centcert.provider.service.COMPARE_AGAIN_S", 0.01)
