@@ -18,6 +18,7 @@ from centcert.cli import options
 from centcert.cli.journal import Journal
 from centcert.cli.loop import run
 from centcert.cli.notify import ServiceManager
+from centcert.collector import settle
 from centcert.control import ReadSettings, SettingsRead, control_socket
 from centcert.errors import CentcertError, SettingsError
 from centcert.frontend import TcpAddress
@@ -233,6 +234,7 @@ async def _serve(settings: Settings, load: Callable[[], Settings], config: Path 
             _allow_open_files(settings.limits.connections, journal)
             journal.say("serving", _serving(node, settings))
             manager.ready(_serving(node, settings))
+            settle()
             while await signals.get() is signal.SIGHUP:
                 with suppress(CentcertError):
                     await read_again()

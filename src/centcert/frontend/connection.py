@@ -257,10 +257,12 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def reached(self, connected: socket, interest: int) -> None:
         """Begin to relay: the backend has accepted."""
+        self._dial = None
         Stream(self._front_end.poller, connected, BackendConnection(self), interest=interest)
 
     def not_reached(self, error: OSError) -> None:
         """End: the backend accepts nobody."""
+        self._dial = None
         if self._phase is Phase.CONNECTING:
             self.backend_lost(reason_of(error))
 

@@ -284,6 +284,8 @@ class Stream(asyncio.Transport):
         self._poller.forget(self._descriptor)
         self._socket.close()
         self._poller.loop.call_soon(self._protocol.connection_lost, error)
+        # The protocol holds this stream, often to its own end: no cycle for the collector.
+        del self._protocol
 
 
 class Acceptor:

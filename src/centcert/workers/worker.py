@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from centcert.audience import Audience
+from centcert.collector import settle
 from centcert.frontend.entrance import Entrance, Plan
 from centcert.provider.messages import Report
 from centcert.provider.remote import RemoteProvider
@@ -81,6 +82,7 @@ async def work(
         provider.trace = lambda pattern: _encoded(traced(audience, pattern))
         loop.add_signal_handler(signal.SIGTERM, ending.set)
         channel.tell(Ready())
+        settle()
         await ending.wait()
         loop.remove_signal_handler(signal.SIGTERM)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import socket
+import weakref
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -322,3 +324,20 @@ async def test_who_gives_up_hears_nothing(poller: Poller):
     assert isinstance(connected, socket.socket)
     poller.forget(connected.fileno())
     connected.close()
+
+
+async def test_an_ended_stream_is_no_work_for_the_collector(
+    poller: Poller, ends: tuple[socket.socket, socket.socket]
+):
+    ours, _ = ends
+    protocol = Noting()
+    stream = Stream(poller, ours, protocol)
+    stream.abort()
+    await protocol.until(lambda: bool(protocol.lost))
+    ended = weakref.ref(protocol)
+    gc.disable()
+    try:
+        del protocol, stream
+        assert ended() is None
+    finally:
+        gc.enable()
