@@ -330,14 +330,17 @@ async def test_an_ended_stream_is_no_work_for_the_collector(
     poller: Poller, ends: tuple[socket.socket, socket.socket]
 ):
     ours, _ = ends
-    protocol = Noting()
-    stream = Stream(poller, ours, protocol)
-    stream.abort()
-    await protocol.until(lambda: bool(protocol.lost))
-    ended = weakref.ref(protocol)
     gc.disable()
     try:
-        del protocol, stream
+        ended = await _end_a_stream(poller, ours)
         assert ended() is None
     finally:
         gc.enable()
+
+
+async def _end_a_stream(poller: Poller, ours: socket.socket) -> weakref.ref[Noting]:
+    protocol = Noting()
+    Stream(poller, ours, protocol).abort()
+    await asyncio.sleep(0)
+    assert protocol.lost == [None]
+    return weakref.ref(protocol)
