@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
+import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench import processes
+from centcert import smb3
 from centcert.demo.samba import PrivateSamba
 
 if TYPE_CHECKING:
@@ -40,6 +44,25 @@ class FileServer:
         """For ``centcert serve``."""
         return ("--username", self.samba.username, "--password-file", str(self.password_file))
 
+    def replace(self, name: str, data: bytes) -> float:
+        """Publish a file as administrators do, over SMB: write it, then rename it.
+
+        Returns:
+            When the rename was begun, by ``time.monotonic``.
+        """
+        return asyncio.run(self._replace(name, data))
+
+    async def _replace(self, name: str, data: bytes) -> float:
+        login = smb3.PasswordLogin(self.samba.username, self.samba.password)
+        share = self.samba.publish_share
+        async with await smb3.connect(
+            self.samba.host, share, login, port=self.samba.port
+        ) as connection:
+            await connection.write_new("new", data)
+            began = time.monotonic()
+            await connection.rename("new", name, replace=True)
+            return began
+
     def requests(self) -> dict[str, int]:
         """Return how many requests of each kind it has answered, by its own count.
 
@@ -63,6 +86,8 @@ def file_server(root: Path, folder: Path, core: int) -> Iterator[FileServer]:
         samba = PrivateSamba(root, folder=folder, global_options=options)
         samba.start()
     try:
+        for path in (folder, *folder.iterdir()):  # the account publishes there
+            shutil.chown(path, samba.username)
         password_file = root / "password"
         password_file.write_text(samba.password)
         password_file.chmod(0o600)

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 NODES = 20
 PATIENCE_S = 30.0
 NOTE = (
-    "The file is replaced by a rename, in the folder that Samba shows; then every node is asked in"
+    "The file is replaced by a rename, over SMB where there is a Samba; then every node is asked in"
     " turn, by handshakes, until it serves the new certificate: a round over 20 nodes takes some"
-    " tens of milliseconds, which are in the figures. Requests are those that Samba counted, for"
-    " one renewal on all nodes: each node opens and reads the file, and asks for the next change."
+    " tens of milliseconds, which are in the figures. Requests are those that Samba counted, the"
+    " writer's own included, for one renewal on all nodes: each node opens and reads the file, and"
+    " asks for the next change."
 )
 
 
@@ -62,8 +63,12 @@ def _renew(
     before = {} if files is None else _requests(files)
     for _ in range(times):
         issued = authority.issue(name)
-        _replace(served.folder / f"{name}.pem", issued.pem())
-        seen = _watch(servers, name, issued.certificate.public_bytes(Encoding.DER))
+        if files is None:
+            began = _replace(served.folder / f"{name}.pem", issued.pem())
+        else:
+            began = files.replace(f"{name}.pem", issued.pem())
+        leaf = issued.certificate.public_bytes(Encoding.DER)
+        seen = _watch(servers, name, leaf, began)
         every += seen
         last.append(max(seen))
     shown = ""
@@ -74,19 +79,20 @@ def _renew(
     return (*(f"{figure * 1000:,.0f}" for figure in figures), shown)
 
 
-def _replace(file: Path, pem: bytes) -> None:
+def _replace(file: Path, pem: bytes) -> float:
     new = file.with_suffix(".new")
     new.write_bytes(pem)
+    began = time.monotonic()
     new.replace(file)
+    return began
 
 
-def _watch(servers: Sequence[peers.Running], name: str, leaf: bytes) -> list[float]:
-    """Return after how many seconds each server was seen to serve ``leaf``.
+def _watch(servers: Sequence[peers.Running], name: str, leaf: bytes, began: float) -> list[float]:
+    """Return how many seconds after ``began`` each server was seen to serve ``leaf``.
 
     Raises:
         TimeoutError: one does not.
     """
-    began = time.monotonic()
     seen: list[float] = []
     waiting = list(servers)
     while waiting:
