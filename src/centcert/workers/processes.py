@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from typing import Any
 
+    from centcert.lines import Level
+
 WATCHED: Final = (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -93,7 +95,7 @@ class Log(Protocol):
     def __call__(self, event: object) -> None:
         """Take an event."""
 
-    def say(self, event: str, sentence: str) -> None:
+    def say(self, event: str, sentence: str, level: Level = "info") -> None:
         """Take a sentence; ``event`` names its kind for machines."""
 
     def fault(self, loop: AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -123,6 +125,9 @@ class Child:
             what: for people.
             work: is done in the child, which ends with what it returns.
             mine: what the child must not keep open.
+
+        Raises:
+            OSError: the system has no room for one more.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.what = what
@@ -133,14 +138,16 @@ class Child:
         gc.freeze()  # what is shared stays shared: no collection writes to it
         # A signal between fork and the child's own handlers must not count twice.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
-        self.pid = os.fork()
-        if not self.pid:
+        try:
+            self.pid = os.fork()
+            if not self.pid:
+                _begin(Channel(theirs), work, supervisor, mask, [ours, *mine])
+        except OSError:
             ours.close()
-            for one in mine:
-                one.close()
-            _begin(Channel(theirs), work, supervisor, mask)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        theirs.close()
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            theirs.close()
         self.channel = Channel(ours)
 
     def signal(self, number: signal.Signals) -> None:
@@ -164,11 +171,17 @@ class Child:
 
 
 def _begin(
-    channel: Channel, work: Callable[[Channel], int], supervisor: int, mask: Collection[int]
+    channel: Channel,
+    work: Callable[[Channel], int],
+    supervisor: int,
+    mask: Collection[int],
+    parents: Collection[Closes],
 ) -> NoReturn:
     """Become a process of its own; never return into the parent's frames."""
     code = 1
     try:
+        for one in parents:
+            one.close()
         atexit._clear()  # noqa: SLF001  the parent's, as multiprocessing has it
         _die_with(supervisor)
         signal.set_wakeup_fd(-1)

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from centcert.admin.settings import Settings
-    from centcert.admin.units import Duration
     from centcert.workers.processes import Channel, Closes, Log
 
 TOKEN_BYTES: Final = 32
@@ -40,7 +39,6 @@ END_S: Final = 10.0
 """What ending takes beyond the grace of connections: the last-good copies are written."""
 
 _ENDS: Final = (signal.SIGTERM, signal.SIGINT)
-_TWICE: Final = 2
 _KILLED_S: Final = 0.01
 
 
@@ -64,12 +62,10 @@ class Manager(Protocol):
 class _Post:
     """Something that a process has to do, one after the other if need be."""
 
-    what: str
     start: Callable[[], Child]
     child: Child | None = None
-    due: float | None = None
+    due: float | None = None  # when the next one is to be started
     restarts: Restarts = field(default_factory=Restarts)
-    is_starting: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,19 +141,19 @@ class Supervisor:
             self._signals = stack.enter_context(Signals())
             stack.callback(self._sockets.close)
             stack.callback(self._kill)
-            self._control = self._listen_for_commands(settings, stack)
+            self._settings = settings
+            self._control = self._listen_for_commands(stack)
             try:
                 self._crew = self._start(settings)
                 self._log.say("serving", self._serving())
                 self._manager.ready(self._serving())
                 self._go_on()
-            except _Stopped as stopped:
-                self._stop(stopped.number, settings.limits.grace)
+            except _Stopped:
+                self._stop()
 
     def _go_on(self) -> NoReturn:
         while True:
             self._wait([])
-            self._replace()
             while self._again or self._asked:
                 self._read_again()
 
@@ -174,14 +170,14 @@ class Supervisor:
         due = [post.due for post in self._posts if post.due is not None]
         due += [] if (alive := self._manager.alive_again()) is None else [alive]
         signals = self._signals.wait([child.channel for child in children], min(due, default=None))
+        self._again = self._again or signal.SIGHUP in signals
+        for number in signals:
+            if number in _ENDS:
+                raise _Stopped(number)
         for child in children:
             self._hear(child)
         self._reap(starting)
-        for number in signals:
-            if number is signal.SIGHUP:
-                self._again = True
-            elif number in _ENDS:
-                raise _Stopped(number)
+        self._replace()
 
     def _hear(self, child: Child) -> None:
         while (note := child.channel.read()) is not None:
@@ -195,7 +191,7 @@ class Supervisor:
                 case HaveRead():
                     pass
 
-    def _reap(self, starting: Sequence[_Post] = ()) -> None:
+    def _reap(self, starting: Sequence[_Post]) -> None:
         """Notice which processes have ended."""
         self._leaving = [child for child in self._leaving if child.ended() is None]
         for post in tuple(self._posts):
@@ -205,21 +201,26 @@ class Supervisor:
             post.child = None
             if post in starting:
                 raise _failure(child, code)
-            now = time.monotonic()
-            post.due = post.restarts.after(began=child.began, died=now)
-            pause_s = post.due - now
-            when = f" in {pause_s:.1f} s" if pause_s else ""
-            self._log.say(
-                "process-ended",
-                f"{child.what} (process {child.pid}) {_end(child, code)}: another takes its"
-                f" place{when}.",
-            )
+            what_happened = f"{child.what} (process {child.pid}) {_end(child, code)}"
+            self._start_later(post, child.began, what_happened)
 
     def _replace(self) -> None:
         for post in self._posts:
-            if post.due is not None and post.due <= time.monotonic():
-                post.due = None
+            now = time.monotonic()
+            if post.due is None or post.due > now:
+                continue
+            post.due = None
+            try:
                 post.child = post.start()
+            except OSError as error:
+                self._start_later(post, now, f"A process cannot be started ({error.strerror})")
+
+    def _start_later(self, post: _Post, began: float, what_happened: str) -> None:
+        now = time.monotonic()
+        post.due = post.restarts.after(began=began, died=now)
+        when = f" in {post.due - now:.1f} s" if post.due > now else ""
+        sentence = f"{what_happened}: another takes its place{when}."
+        self._log.say("process-ended", sentence, "warning")
 
     # --- starting and ending processes -------------------------------------------------
 
@@ -252,7 +253,10 @@ class Supervisor:
     def _begin(self, posts: Sequence[_Post]) -> None:
         """Start processes and wait until all are ready."""
         for post in posts:
-            post.child = post.start()
+            try:
+                post.child = post.start()
+            except OSError as error:
+                raise CentcertError(f"No process can be started: {error.strerror}.") from error
             self._posts.append(post)
         while not all(post.child is not None and post.child.is_ready for post in posts):
             self._wait(posts)
@@ -261,7 +265,6 @@ class Supervisor:
         listening = socket.socket(socket.AF_UNIX)
         listening.bind("")  # an abstract address that the kernel chooses: unix(7), autobind
         listening.listen()
-
         shared = Shared(listening, self._token, self._control, succeeds=bool(self._sources))
 
         def start() -> Child:
@@ -272,7 +275,7 @@ class Supervisor:
             keep = [listening] + [self._control] * (self._control is not None)
             return Child("The provider process", provider_process, self._all_but(keep))
 
-        source = _Source(_Post("provider", start), listening)
+        source = _Source(_Post(start), listening)
         self._sources.append(source)
         return source
 
@@ -289,7 +292,7 @@ class Supervisor:
             keep = [one for sockets in place.sockets.values() for one in sockets]
             return Child(f"Worker {number + 1}", worker_process, self._all_but(keep))
 
-        return _Post("worker", start)
+        return _Post(start)
 
     def _all_but(self, keep: Iterable[object]) -> list[Closes]:
         """Return what a child that needs ``keep`` must not keep open."""
@@ -326,14 +329,14 @@ class Supervisor:
         self._again = False
         self._manager.reloading()
         refusal = self._reload(old)
-        settings = self._crew.settings
+        store = self._settings.store
         for channel in asked:
-            channel.tell(HaveRead(self._file, settings.store.url, settings.store.enabled, refusal))
+            channel.tell(HaveRead(self._file, store.url, store.enabled, refusal))
         if refusal is None:
             self._retire(old.workers)
             if old.source is not self._crew.source:
                 self._retire([old.source.post])
-            self._sockets.close_but(settings.addresses())
+            self._sockets.close_but(self._settings.addresses())
             self._log.say("serving", self._serving())
         self._manager.ready(self._serving())
 
@@ -348,44 +351,43 @@ class Supervisor:
                 )
             self._crew = self._start(settings, old)
         except CentcertError as error:
-            self._log.say("settings-refused", f"The settings stay as they are. {error}")
+            self._log.say("settings-refused", f"The settings stay as they are. {error}", "error")
             return str(error)
+        self._settings = settings
         return None
 
     def _serving(self) -> str:
         where = ", ".join(str(TcpAddress(host, port)) for host, port in self._sockets.addresses)
-        return f"Serving certificates from {self._crew.settings.store.url} on {where}."
+        return f"Serving certificates from {self._settings.store.url} on {where}."
 
-    def _listen_for_commands(self, settings: Settings, stack: ExitStack) -> socket.socket | None:
+    def _listen_for_commands(self, stack: ExitStack) -> socket.socket | None:
         """Open the control socket; in its usual place it is a convenience."""
+        control = self._settings.control
         try:
-            return stack.enter_context(control_listening(settings.control.path()))
+            return stack.enter_context(control_listening(control.path()))
         except SettingsError as error:
-            if settings.control.socket is not None:
+            if control.socket is not None:
                 raise
-            self._log.say("no-control-socket", f"No control socket: {error}")
+            self._log.say("no-control-socket", f"No control socket: {error}", "warning")
             return None
 
     # --- the end ---------------------------------------------------------------------------
 
-    def _stop(self, number: signal.Signals, grace: Duration) -> None:
+    def _stop(self) -> None:
         """Let connections finish; a second signal ends them, and this process by that signal."""
+        grace = self._settings.limits.grace
         sentence = f"Stopping; connections have {grace} to finish."
         self._log.say("stopping", sentence)
         self._manager.stopping(sentence, grace + END_S)
         self._sockets.close()
         self._retire(tuple(self._posts))
-        times = 1
         while self._leaving:
             try:
                 self._wait([])
             except _Stopped as again:
-                number, times = again.number, times + 1
-                for child in self._leaving:
-                    child.signal(signal.SIGTERM if times == _TWICE else signal.SIGKILL)
-        if times > 1:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+                self._kill()  # not by SIGTERM: two of them may arrive as one
+                signal.signal(again.number, signal.SIG_DFL)
+                os.kill(os.getpid(), again.number)
 
     def _kill(self) -> None:
         """Leave no process behind."""
