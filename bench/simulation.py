@@ -210,8 +210,8 @@ def _nodes(days: Sequence[tuple[Farm, Day]], hours: int) -> Table:
 
 def _stores(days: Sequence[tuple[Farm, Day]]) -> Table:
     rows = []
-    sizes = itertools.groupby(days, lambda one: one[0].names)
-    for names, group in [(names, list(group)) for names, group in sizes]:
+    for names in dict.fromkeys(farm.names for farm, _ in days):
+        group = [(farm, day) for farm, day in days if farm.names == names]
         for nodes in (10, 100, 1_000, 10_000):
             loads = [store_load(replace(farm, nodes=nodes), day) for farm, day in group]
             farm = Farm(nodes, names)
