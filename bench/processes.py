@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import time
 from dataclasses import dataclass
@@ -70,9 +71,12 @@ def start(
 
 def stop(process: subprocess.Popen[bytes]) -> None:
     """End a process that ``start`` began, with its descendants."""
-    for pid in tree(process.pid):  # parents first: they would replace their children
+    descendants = tree(process.pid)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # all at once: nobody replaces a child
+    for pid in descendants:  # and those that left the group
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, 9)
+            os.kill(pid, signal.SIGKILL)
     process.wait()
 
 
