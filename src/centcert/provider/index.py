@@ -88,6 +88,14 @@ class Index:
 
     def may_hold(self, key: str) -> bool:
         """Say whether the store perhaps holds ``key``; ``False`` is certain if ``fresh``."""
+        return self.was_listed(key) or _fingerprint(key) in self._since
+
+    def may_hold_spelling(self, key: str) -> bool:
+        """Say whether the store perhaps holds ``key``, in ASCII, in this spelling or in Unicode."""
+        return self.may_hold(key) or ("xn--" in key and self.may_hold(_ALIAS + key))
+
+    def was_listed(self, key: str) -> bool:
+        """Say whether the latest listing perhaps held ``key``, whatever was added since."""
         wanted = _fingerprint(key)
         table = self._table
         slot = wanted % len(table)
@@ -95,11 +103,11 @@ class Index:
             if table[slot] == wanted:
                 return True
             slot = (slot + 1) % len(table)
-        return wanted in self._since
+        return False
 
-    def may_hold_spelling(self, key: str) -> bool:
-        """Say whether the store perhaps holds ``key``, in ASCII, in this spelling or in Unicode."""
-        return self.may_hold(key) or ("xn--" in key and self.may_hold(_ALIAS + key))
+    def was_listed_spelling(self, key: str) -> bool:
+        """Likewise of ``key``, in ASCII, in this spelling or in Unicode."""
+        return self.was_listed(key) or ("xn--" in key and self.was_listed(_ALIAS + key))
 
 
 def _alias(key: str) -> str:

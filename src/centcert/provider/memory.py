@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from centcert.names import WILDCARD_MARK, ascii_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from centcert.credential import Credential
     from centcert.names import HostName
@@ -82,10 +82,12 @@ class Memory:
         own = self._cache.peek(name)
         if own is not None and own.is_copy:
             return True
-        wildcard = name.wildcard
-        if wildcard is not None and self._cache.peek(wildcard) is not None:
+        if self._is_kept(name):
             return True
-        return self._is_kept(name) or (wildcard is not None and self._is_kept(wildcard))
+        wildcard = name.wildcard
+        if wildcard is None or self._has_own(name):
+            return False
+        return self._cache.peek(wildcard) is not None or self._is_kept(wildcard)
 
     def has_copy_of_its_own(self, name: HostName) -> bool:
         """Say whether a file of its own has answered ``name`` before."""
@@ -95,7 +97,9 @@ class Memory:
         """Return what can answer ``name`` while the store does not, and its place.
 
         An entry is in memory there; a copy is not. A copy of its own is better than what it
-        shares: its file may be in the store still.
+        shares: its file may be in the store still. A name that had a file of its own when the
+        store was listed shares nothing: it must not get the lesser certificate for want of
+        an answer.
         """
         own = self._cache.peek(name)
         if own is not None:
@@ -104,32 +108,30 @@ class Memory:
         if kept is not None:
             return name, kept
         wildcard = name.wildcard
-        if wildcard is None:
+        if wildcard is None or self._has_own(name):
             return None
         found = self._cache.peek(wildcard) or await self._recall(wildcard)
         return None if found is None else (wildcard, found)
 
     def put(self, name: HostName, entry: Entry) -> None:
         """Remember what answers ``name``: for itself, or for all that share it."""
-        place, held = self.place(name, entry), None
-        if place != name:
-            if self._cache.forget(name):
-                self._changed(name)
-            held = self._cache.peek(place)
-            if held is not None and held.credential is not entry.credential:
-                self.renew(place)  # which of the two is the newer, its own look-up tells
-                return
+        place = self.place(name, entry)
+        if place == name:
+            self._remember(name, entry)
+            return
+        held = self._cache.peek(place)
+        if held is None or held.credential is entry.credential:
             entry.examined = _shared_part(entry.examined)
             entry.used = entry.used or (held is not None and held.used)
-        for forgotten in self._cache.remember(place, entry):
-            self._changed(forgotten)
-        if held is None:
-            self._changed(place)
+            self._remember(place, entry, changed=held is None)
+        else:
+            self.renew(place)  # which of the two is the newer, its own look-up tells
+        if self._cache.forget(name):
+            self._changed(name)
 
     def put_copy(self, name: HostName, entry: Entry) -> None:
         """Remember a last-good copy. That changes nothing for who holds something else."""
-        for forgotten in self._cache.remember(name, entry):
-            self._changed(forgotten)
+        self._remember(name, entry, changed=False)
 
     def keep(self, name: HostName, answer: Loaded, *, own_is_gone: bool) -> None:
         """Keep a copy of what answers ``name``; if its own file is gone, none of that."""
@@ -148,6 +150,8 @@ class Memory:
         known = self._cache.peek(name) is not None or self.has_copy(name)
         self._cache.remember_absent(name, until)
         self._changed(name)
+        if name.wildcard is not None:
+            self.renew(name.wildcard)  # a copy of it may have been recalled meanwhile
         for gone in (name, name.wildcard):
             if self._last_good is not None and gone is not None:
                 self._last_good.forget(gone)
@@ -158,6 +162,12 @@ class Memory:
         if not self._index.listed or self._may_have_own(name) or has_own_file(entry.examined):
             return name
         return self._place_of_copy(name, entry.credential)
+
+    def _remember(self, place: HostName, entry: Entry, *, changed: bool = True) -> None:
+        for forgotten in self._cache.remember(place, entry):
+            self._changed(forgotten)
+        if changed:
+            self._changed(place)
 
     def _place_of_copy(self, name: HostName, credential: Credential) -> HostName:
         wildcard = name.wildcard
@@ -177,8 +187,10 @@ class Memory:
         return entry
 
     def _may_have_own(self, name: HostName) -> bool:
-        own = (key for key in ascii_keys(name) if not key.startswith(_MARK))
-        return any(self._index.may_hold_spelling(key) for key in own)
+        return any(self._index.may_hold_spelling(key) for key in _own_keys(name))
+
+    def _has_own(self, name: HostName) -> bool:
+        return any(self._index.was_listed_spelling(key) for key in _own_keys(name))
 
     def _is_kept(self, name: HostName) -> bool:
         return self._last_good is not None and self._last_good.has(name)
@@ -190,6 +202,10 @@ class Memory:
 def has_own_file(examined: Examined) -> bool:
     """Say whether a look-up has found that its name has a file of its own, good or bad."""
     return any(version is not None and not key.startswith(_MARK) for key, version in examined)
+
+
+def _own_keys(name: HostName) -> Iterator[str]:
+    return (key for key in ascii_keys(name) if not key.startswith(_MARK))
 
 
 def _shared_part(examined: Examined) -> Examined:

@@ -14,6 +14,17 @@ async def test_it_holds_what_was_listed_and_what_was_added():
     assert len(index) == 10_001
 
 
+async def test_a_listing_tells_what_the_one_before_did_not_hold():
+    index = Index()
+    assert not index.listed
+    assert await index.rebuild(["a.pfx", "b.pfx"], settled=frozenset()) == []
+    assert index.listed
+    index.add("c.pfx")
+    assert index.was_listed("a.pfx")
+    assert not index.was_listed("c.pfx")
+    assert await index.rebuild(["a.pfx", "c.pfx", "d.pfx"], settled=frozenset()) == ["d.pfx"]
+
+
 async def test_a_key_takes_at_most_twenty_bytes():
     index = Index()
     await index.rebuild([f"n{number}.pfx" for number in range(100_000)], settled=frozenset())

@@ -183,6 +183,7 @@ async def test_a_name_that_gets_a_file_of_its_own_is_served_whatever_happens(rig
         while provider.known(WWW) is not None:
             await asyncio.sleep(0)
         rig.store.hold()
+        assert provider.has_copy(WWW)
         assert await ask(provider, WWW) is shared, "after a quarter of a second"
         rig.store.fail()
         rig.store.release()
@@ -191,6 +192,25 @@ async def test_a_name_that_gets_a_file_of_its_own_is_served_whatever_happens(rig
         rig.store.heal()
         await listed(provider)
         assert (await ask(provider, WWW)).key == KEY
+
+
+async def test_a_name_that_has_a_file_of_its_own_gets_no_lesser_one_for_want_of_an_answer(
+    rig: Rig, tmp_path: Path
+):
+    rig.files.put(KEY, pem(WWW))
+    async with rig.provider(last_good=copies(rig, tmp_path)) as provider:
+        await listed(provider)
+        await ask(provider, MAIL)
+        assert not provider.has_copy(WWW)
+        rig.store.hold()
+        asking = asyncio.ensure_future(ask(provider, WWW))
+        done, _ = await asyncio.wait((asking,), timeout=0.5)
+        assert not done, "the store is only slow"
+        rig.store.fail()
+        rig.store.release()
+        with pytest.raises(StoreUnavailable):
+            await asking
+        assert (await ask(provider, SHOP)).key == WILD
 
 
 class Silent(MemoryStore):
