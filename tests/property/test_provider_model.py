@@ -543,11 +543,13 @@ class Machine(RuleBasedStateMachine):
             return
         places = self.places(name)
         if any(place in self.in_memory or self.has_good_copy(place) for place in places):
+            if self.known(name) is None:
+                self.behind.add(name)
             outcome = self.outcome(name)
             self.recall_unless_gone(name, outcome)
             self.check_outcome(name, outcome)
-            if isinstance(outcome, Credential) and self.known(name) is None:
-                self.behind.add(name)
+            if not isinstance(outcome, Credential):
+                self.behind.discard(name)
             return
 
         async def begin() -> asyncio.Task[Credential]:

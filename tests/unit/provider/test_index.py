@@ -16,7 +16,6 @@ async def test_it_holds_what_was_listed_and_what_was_added():
 
 async def test_a_listing_tells_what_the_one_before_did_not_hold():
     index = Index()
-    assert not index.listed
     assert await index.rebuild(["a.pfx", "b.pfx"], settled=frozenset()) == []
     assert index.listed
     index.add("c.pfx")
