@@ -32,7 +32,7 @@ from centcert.names import HostName
 from centcert.stores.base import Blob, Change, Store, StoredFile
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
 __all__ = ["Authority", "FaultyStore", "Issued", "KeyType", "ManualClock", "PrivateKey"]
 
@@ -211,7 +211,7 @@ class FaultyStore(Store):
         self._broken.clear()
 
     def hold(self) -> None:
-        """Let ``fetch`` and ``list`` wait from now on until ``release``: a slow store."""
+        """Let ``fetch``, ``list`` and ``scan`` wait from now on until ``release``: a slow store."""
         self._open.clear()
 
     def release(self) -> None:
@@ -236,8 +236,18 @@ class FaultyStore(Store):
         version = f"{blob.version} cut to {self.truncate_to}"
         return Blob(key, blob.data[: self.truncate_to], version)
 
+    async def scan(self) -> AsyncGenerator[Sequence[StoredFile], None]:
+        """See ``Store.scan``. A truncated file keeps the size and version of the whole."""
+        self.listed += 1
+        await self._open.wait()
+        async with aclosing(self._store.scan()) as batches:
+            self._raise_failure()
+            async for batch in batches:
+                yield batch
+                self._raise_failure()
+
     async def list(self) -> list[StoredFile]:
-        """See ``Store.list``. A truncated file keeps the size and version of the whole."""
+        """See ``Store.list``."""
         self.listed += 1
         await self._open.wait()
         self._raise_failure()

@@ -11,8 +11,7 @@ from centcert.stores.base import Change, Store
 from centcert.stores.events import Weakness
 
 if TYPE_CHECKING:
-    import builtins
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
     from centcert.stores.base import Blob, StoredFile
     from centcert.stores.events import Listener
@@ -34,9 +33,10 @@ class DisabledStore(Store):
         del key
         self._refuse()
 
-    async def list(self) -> builtins.list[StoredFile]:
+    async def scan(self) -> AsyncGenerator[Sequence[StoredFile], None]:
         """Refuse."""
         self._refuse()
+        yield ()  # type: ignore[unreachable]  # which makes it a generator
 
     async def watch(self) -> AsyncGenerator[Change, None]:
         """Tell nothing, and never end: what comes next comes by other settings."""

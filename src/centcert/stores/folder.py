@@ -16,15 +16,15 @@ from centcert.stores.threads import Closed, Full, Late, Threads
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 
 T = TypeVar("T")
 
 TIMEOUT_S: Final = 10.0
 """How long a file may take; a mount whose server is gone can hang for minutes."""
 
-LIST_TIMEOUT_S: Final = 60.0
-"""How long a listing may take: 100,000 files are 100,000 requests on a mount."""
+ARM_TIMEOUT_S: Final = 60.0
+"""How long it may take to begin a watch: every entry of the folder is looked at."""
 
 MAX_THREADS: Final = 8
 """Reads at once, and at most so many threads that hang in a dead mount."""
@@ -73,9 +73,16 @@ class FolderStore(Store):
                 self.url, f"{key} in {self.url} is still being written; it is read once it is done."
             ) from error
 
-    async def list(self) -> builtins.list[StoredFile]:
-        """See ``Store.list``."""
-        return await self._call(self._directory.scan, timeout_s=LIST_TIMEOUT_S)
+    async def scan(self) -> AsyncGenerator[Sequence[StoredFile], None]:
+        """See ``Store.scan``. Each batch is read while it is waited for, in a thread."""
+        scan = self._directory.scan()
+        empty: Sequence[StoredFile] = ()
+        try:
+            while batch := await self._call(lambda: next(scan, empty)):
+                yield batch
+        finally:
+            with suppress(ValueError):  # a thread is in it still, and the last to drop it
+                scan.close()
 
     async def watch(self) -> AsyncGenerator[Change, None]:
         """See ``Store.watch``. A link is reported with the file that it leads to."""
@@ -116,7 +123,7 @@ class FolderStore(Store):
 
     async def _arm(self, inotify: Inotify) -> tuple[Identity, dict[str, str]]:
         try:
-            return await self._call(partial(self._directory.arm, inotify), timeout_s=LIST_TIMEOUT_S)
+            return await self._call(partial(self._directory.arm, inotify), timeout_s=ARM_TIMEOUT_S)
         except Unsettled as error:
             raise StoreBusy(self.url, f"{self.url} was replaced as its watch began.") from error
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from centcert.credential import MAX_BLOB_BYTES
 from centcert.errors import StoreUnavailable
 from centcert.stores.base import (
+    BATCH,
     Blob,
     Change,
     Store,
@@ -19,7 +20,7 @@ from centcert.stores.base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
 MAX_UNREAD: Final = 1024
 """Changed keys that a slow watcher may leave unread before it is told to look at everything."""
@@ -70,10 +71,12 @@ class MemoryStore(Store):
             raise too_large(key, file.size)
         return Blob(key, data, file.version)
 
-    async def list(self) -> list[StoredFile]:
-        """See ``Store.list``."""
+    async def scan(self) -> AsyncGenerator[Sequence[StoredFile], None]:
+        """See ``Store.scan``. What is put and removed meanwhile is not seen."""
         self._check_open()
-        return [file for _, file in self._files.values()]
+        files = tuple(file for _, file in self._files.values())
+        for start in range(0, len(files), BATCH):
+            yield files[start : start + BATCH]
 
     async def watch(self) -> AsyncGenerator[Change, None]:
         """See ``Store.watch``."""

@@ -22,11 +22,11 @@ from centcert.errors import (
     StoreUnavailable,
     StoreUnwatchable,
 )
-from centcert.stores.base import Blob, StoredFile, too_large
+from centcert.stores.base import BATCH, Blob, StoredFile, too_large
 from centcert.stores.mounts import LOCAL, file_system, mount_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     from centcert.stores.inotify import Inotify
 
@@ -80,9 +80,12 @@ class Directory:
             with self._faults_of(key):
                 return _read_settled(found, key, now_ns)
 
-    def scan(self) -> list[StoredFile]:
-        """Return every regular file, and every link to one within the folder."""
-        files = []
+    def scan(self) -> Generator[list[StoredFile], None, None]:
+        """Yield every regular file, and every link to one within the folder, in batches.
+
+        The folder is held open until the last one, or until this is closed or dropped.
+        """
+        files: list[StoredFile] = []
         with self._open(os.O_RDONLY) as folder, self._faults(), os.scandir(folder) as entries:
             for entry in entries:
                 key = _key(entry)
@@ -90,7 +93,11 @@ class Directory:
                 if key is not None and info is not None:
                     version, modified = _version(info), info.st_mtime_ns / 1e9
                     files.append(StoredFile(key, version, info.st_size, modified))
-        return files
+                if len(files) == BATCH:
+                    yield files
+                    files = []
+        if files:
+            yield files
 
     def identity(self) -> Identity:
         """Return which folder is at the path now."""

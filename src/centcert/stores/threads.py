@@ -122,6 +122,7 @@ class Threads:
             job.run()
             with self._wake:
                 self._running.discard(job)
+            del job  # and what its call holds open
 
 
 class _Job(Generic[T]):

@@ -173,12 +173,15 @@ class FileServer:
         finally:
             self._waiting -= 1
 
-    async def list(self) -> list[smb3.DirectoryEntry]:
-        """List the folder, on the control connection."""
+    async def scan(self, most: int) -> AsyncGenerator[list[smb3.DirectoryEntry], None]:
+        """List the folder, on the control connection: at most so many entries at once."""
         folder, timeout_s = self._location.folder, self._timing.list_s
-        return await self._ask_about(
+        entries = await self._ask_about(
             folder, lambda connection: connection.list_folder(folder, timeout_s=timeout_s)
         )
+        for start in range(0, len(entries), most):
+            yield entries[start : start + most]
+            await asyncio.sleep(0)
 
     async def exists(self, path: str) -> bool:
         """Say whether there is anything at ``path``."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from centcert import smb3
 from centcert.errors import FileBusy, StoreError, StoreUnavailable
-from centcert.stores.base import Blob, Change, Store, StoredFile, is_bare, too_large
+from centcert.stores.base import BATCH, Blob, Change, Store, StoredFile, is_bare, too_large
 from centcert.stores.smb.choice import HedgeBudget, choose
 from centcert.stores.smb.errands import Errands
 from centcert.stores.smb.gate import REST_S as ACCOUNT_REST_S
@@ -18,7 +18,7 @@ from centcert.stores.smb.server import FileServer, Timing
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import AsyncGenerator, Iterator, Sequence
 
     from centcert.stores.account import Account
     from centcert.stores.events import Listener, Weakness
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 RETRIES_S: Final = (0.05, 0.1, 0.2)
 """The pauses before a file is read again that is being written, or was just now."""
-
-SLICE: Final = 1_000
-"""Lines of a listing before the event loop gets its turn: about a millisecond."""
 
 _Answer: TypeAlias = "tuple[FileServer, smb3.File | None]"
 
@@ -97,16 +94,27 @@ class SmbStore(Store):
             sentence = f"{self.url} gave no answer within {self._timing.fetch_s:g} s."
             raise StoreUnavailable(self.url, sentence) from error
 
-    async def list(self) -> builtins.list[StoredFile]:
-        """See ``Store.list``. Where the server takes no notice of case, keys are lower-case."""
+    async def scan(self) -> AsyncGenerator[Sequence[StoredFile], None]:
+        """See ``Store.scan``. Where the server takes no notice of case, keys are lower-case.
+
+        All is of one server: the next one is asked only if nothing came.
+        """
         self._check_open()
         errors = []
         for server in self._in_order():
+            has_begun = False
             try:
-                return await self._list(server)
+                async with aclosing(self._scan(server)) as batches:
+                    async for batch in batches:
+                        has_begun = True
+                        yield batch
             except StoreError as error:
                 self._check_open()
+                if has_begun:
+                    raise
                 errors.append(error)
+            else:
+                return
         raise _gravest(errors)
 
     async def watch(self) -> AsyncGenerator[Change, None]:
@@ -198,32 +206,24 @@ class SmbStore(Store):
         self._check_open()
         raise _gravest(errors)
 
-    async def _list(self, server: FileServer) -> builtins.list[StoredFile]:
-        entries = [entry for entry in await server.list() if not entry.info.is_directory]
-        folds_case = await self._folds_case(server, entries)
-        files = []
-        for number, entry in enumerate(entries, 1):
-            if is_bare(entry.name):
-                key = entry.name.lower() if folds_case else entry.name
-                info = entry.info
-                files.append(StoredFile(key, _version(info), info.size, info.modified_s))
-            if number % SLICE == 0:
-                await asyncio.sleep(0)
-        return files
+    async def _scan(self, server: FileServer) -> AsyncGenerator[Sequence[StoredFile], None]:
+        folds_case: bool | None = None  # not known while it makes no difference
+        async with aclosing(server.scan(BATCH)) as pages:
+            async for page in pages:
+                entries = [entry for entry in page if _is_file(entry)]
+                odd = next((one.name for one in entries if one.name != one.name.lower()), None)
+                if folds_case is None and odd is not None:
+                    folds_case = await self._folds_case(server, odd)
+                if entries:
+                    yield [_stored(entry, lower=folds_case is True) for entry in entries]
 
-    async def _folds_case(
-        self, server: FileServer, entries: builtins.list[smb3.DirectoryEntry]
-    ) -> bool:
-        """Find out whether the server takes no notice of case, if that makes a difference.
+    async def _folds_case(self, server: FileServer, name: str) -> bool:
+        """Find out whether the server takes no notice of case, by a name that has capitals.
 
-        No attribute says it: Samba and NTFS both call every share case-sensitive.
+        No attribute says it: Samba and NTFS both call every share case-sensitive. So it is
+        asked for a spelling that nobody would give a second file: not in lower case.
         """
-        odd = [entry.name for entry in entries if entry.name != entry.name.lower()]
-        if not odd:
-            return False
-        names = {entry.name for entry in entries}
-        lower = next((one.lower() for one in odd if one.lower() not in names), None)
-        return lower is not None and await server.exists(self._location.path(lower))
+        return await server.exists(self._location.path(_misspelt(name)))
 
     # --- servers ----------------------------------------------------------------
 
@@ -282,6 +282,28 @@ def _outcome(
 def _gravest(errors: builtins.list[StoreError]) -> StoreError:
     """Return the first error that will not pass by itself, else the first."""
     return next((error for error in errors if not error.retryable), errors[0])
+
+
+def _is_file(entry: smb3.DirectoryEntry) -> bool:
+    return not entry.info.is_directory and is_bare(entry.name)
+
+
+def _stored(entry: smb3.DirectoryEntry, *, lower: bool) -> StoredFile:
+    key, info = entry.name.lower() if lower else entry.name, entry.info
+    return StoredFile(key, _version(info), info.size, info.modified_s)
+
+
+def _misspelt(name: str) -> str:
+    """Return a spelling of ``name`` that is neither its own nor its lower-case one, if it has any.
+
+    Only in ASCII: of other letters not every server knows which belong together.
+    """
+    lower = [letter.lower() if letter.isascii() else letter for letter in name]
+    for place in reversed(range(len(name))):  # the last letters of the suffix are small, mostly
+        spelling = "".join((*lower[:place], lower[place].upper(), *lower[place + 1 :]))
+        if lower[place].isascii() and spelling not in {name, name.lower()}:
+            return spelling
+    return name.lower()
 
 
 def _version(info: smb3.FileInfo) -> str:
