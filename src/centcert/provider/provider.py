@@ -115,18 +115,24 @@ class Provider:
             self._loader = Loader(self._store, decoder, self._passwords, tasks, self.tell)
             self._look_ups: Flights[HostName, Credential] = Flights(tasks)
             self._memory = Memory(
-                *(self._cache, self._loader.index, self._last_good),
+                self._cache,
+                self._loader.index,
+                self._last_good,
                 changed=self._tell_changed,
                 renew=self._renew,
             )
             self._resolver = Resolver(
-                *(self._loader, self._memory, self._findings, self._clock, self.tell),
+                self._loader,
+                self._memory,
+                self._findings,
+                self._clock,
+                self.tell,
                 refresh_s=self._refresh_s,
                 absent_s=self._limits.absent_s,
             )
             self._look_up = self._resolver.look_up
             self._renewals = Renewals(
-                *(self._cache, self._look_ups, self._look_up, self._tell_changed)
+                self._cache, self._look_ups, self._look_up, changed=self._tell_changed
             )
             self._review = Review(self._findings, self._loader, self._cache, self._clock)
             freshness = Freshness(
@@ -285,6 +291,7 @@ class Provider:
     def follow(self, changed: Callable[[HostName], None]) -> None:
         """Call ``changed`` whenever ``held`` may answer otherwise for a name than before.
 
+        With a ``HostName.wildcard`` for all names that may share what that gets.
         A copy of what the store once held is no such change: whoever holds something
         else for the name has it from the store, too.
         """

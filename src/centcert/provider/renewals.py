@@ -34,6 +34,7 @@ class Renewals:
         cache: Cache,
         look_ups: Flights[HostName, Credential],
         look_up: Callable[[HostName], Awaitable[Credential]],
+        *,
         changed: Callable[[HostName], None],
     ) -> None:
         self._cache = cache
