@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from centcert import __version__
 from centcert.audience import Audience
-from centcert.background import Background
 from centcert.control import (
     Finding,
     Holding,
@@ -23,8 +21,7 @@ from centcert.control import (
     Trace,
 )
 from centcert.errors import CentcertError, SettingsError
-from centcert.frontend import FrontEnd
-from centcert.frontend.applications import Applications
+from centcert.frontend.entrance import Entrance, Plan
 from centcert.frontend.sockets import OpenSockets
 from centcert.names import HostName, candidates
 from centcert.provider import Provider
@@ -72,7 +69,7 @@ class Node:
         inherited: Mapping[TcpAddress, Sequence[socket]] | None = None,
     ) -> None:
         self._settings = settings
-        self._sockets = OpenSockets(inherited or {})
+        self._inherited = inherited or {}
         self._audience = Audience.of(listener)
         self._began = time.monotonic()
         self._stack = AsyncExitStack()
@@ -80,27 +77,15 @@ class Node:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            tasks = await stack.enter_async_context(Background())
-            self._source, provider = await self._open_source(self._settings)
+            self._source, self._provider = await self._open_source(self._settings)
             stack.push_async_callback(self._close_source)
-            self._provider = provider
-            self._front_end = FrontEnd(
-                provider,
-                tasks,
-                limits=self._settings.limits.limits(),
+            self._entrance = Entrance(
+                self._provider,
+                _plan(self._settings),
+                OpenSockets(self._inherited),
                 listener=self._audience,
-                inherited=self._sockets.by_address,
             )
-            self._applications = Applications(
-                tasks,
-                self._front_end.numbers,
-                self._audience,
-                inherited=self._sockets.by_address,
-                crowd=self._front_end.crowd,
-            )
-            stack.push_async_callback(self._applications.close)
-            stack.callback(self._sockets.close_but, ())
-            await self._listen(self._settings, provider)
+            await stack.enter_async_context(self._entrance)
             self._stack = stack.pop_all()
         return self
 
@@ -110,18 +95,12 @@ class Node:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._sockets.close_but(())
-        try:
-            async with asyncio.TaskGroup() as ends:
-                ends.create_task(self._applications.close())
-                await self._front_end.close(self._settings.limits.grace)
-        finally:
-            await self._stack.aclose()
+        await self._stack.aclose()
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """The host and port of every open socket, with the ports that the kernel chose."""
-        return self._front_end.addresses + self._applications.addresses
+        return self._entrance.addresses
 
     async def answer(self, request: Request) -> Reply | Stream:
         """Answer a command that came through the control socket.
@@ -162,21 +141,18 @@ class Node:
         What is in memory is kept unless the store's settings have changed. If the new
         settings cannot be carried out, nothing is changed.
         """
-        front_end = self._front_end
-        source = None
+        source, provider = None, self._provider
         if settings.store != self._settings.store:
             source, provider = await self._open_source(settings)
         try:
-            await self._listen(settings, self._provider if source is None else provider)
+            await self._entrance.change(_plan(settings), provider)
         except BaseException:
             if source is not None:
                 await source.aclose()
-            await self._listen(self._settings, self._provider)  # all of it is open still
             raise
-        front_end.limits = settings.limits.limits()
         self._settings = settings
         if source is not None:
-            front_end.provider = self._provider = provider
+            self._provider = provider
             await self._close_source()
             self._source = source
 
@@ -188,26 +164,16 @@ class Node:
             version=__version__,
             store=provider.store_url,
             up_s=time.monotonic() - self._began,
-            connections=self._front_end.crowd.connections,
+            connections=self._entrance.connection_count,
             names=names,
             used_bytes=used_bytes,
             findings=_findings(provider),
             max_bytes=provider.max_bytes,
-            waiting=self._front_end.crowd.waiting,
+            waiting=self._entrance.waiting,
             counters=self._audience.counters,
             health=provider.health,
             expiry=expiry,
         )
-
-    async def _listen(self, settings: Settings, provider: Provider) -> None:
-        """Open exactly the listeners of ``settings``, after all that may fail."""
-        listeners, apps = settings.listeners(), settings.app_listeners()
-        addresses = {one.address for one in listeners} | {one.address for one in apps}
-        await self._applications.start([one.app for one in apps], settings.limits.grace)
-        await self._sockets.open(addresses)
-        self._front_end.listen(listeners)
-        await self._applications.listen(apps, provider, settings.limits.limits())
-        self._sockets.close_but(addresses)
 
     async def _open_source(self, settings: Settings) -> tuple[AsyncExitStack, Provider]:
         async with AsyncExitStack() as stack:
@@ -230,6 +196,15 @@ class Node:
 
     async def _close_source(self) -> None:
         await self._source.aclose()
+
+
+def _plan(settings: Settings) -> Plan:
+    return Plan(
+        settings.listeners(),
+        settings.app_listeners(),
+        settings.limits.limits(),
+        settings.limits.grace,
+    )
 
 
 def _store(settings: StoreSettings, listener: Callable[[StoreEvent], None]) -> Store:

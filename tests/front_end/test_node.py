@@ -354,8 +354,8 @@ async def test_settings_that_cannot_be_carried_out_close_and_start_nothing(
             with pytest.raises(SettingsError):
                 await running.node.reload(msgspec.structs.replace(running.settings, listen=listen))
             assert running.node.addresses == before
-            assert not running.node._applications._running
-            assert set(running.node._sockets.by_address) == {TcpAddress("127.0.0.1", 0)}
+            assert not running.node._entrance._applications._running
+            assert set(running.node._entrance._sockets.by_address) == {TcpAddress("127.0.0.1", 0)}
             (await Visitor.arrive(running.address)).leave()
 
 

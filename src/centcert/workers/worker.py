@@ -13,6 +13,7 @@ import msgspec
 from centcert.audience import Audience
 from centcert.collector import settle
 from centcert.frontend.entrance import Entrance, Plan
+from centcert.frontend.sockets import OpenSockets
 from centcert.provider.messages import Report
 from centcert.provider.remote import RemoteProvider
 from centcert.tracing import Tracing, traced
@@ -70,7 +71,7 @@ async def work(
         settings.limits.grace,
     )
     entrance = Entrance(
-        provider, plan, listener=audience, contexts=contexts, inherited=place.sockets
+        provider, plan, OpenSockets(place.sockets), listener=audience, contexts=contexts
     )
     async with provider, entrance:
         for sockets in place.sockets.values():  # the entrance has its own copies, and closes them
