@@ -90,13 +90,16 @@ def is_possible() -> bool:
     return subprocess.run(["unshare", "-m", "-p", "-f", "true"], check=False).returncode == 0
 
 
-def run_under_systemd(home: Path, files: Mapping[str, str | bytes], script: str) -> str:
+def run_under_systemd(
+    home: Path, files: Mapping[str, str | bytes], script: str, *, timeout_s: float = TIMEOUT_S
+) -> str:
     """Run ``script`` on a machine of its own that has ``files`` besides; return what it said.
 
     Args:
         home: an empty folder.
         files: by their paths on that machine; a unit is one of them.
         script: for bash, as root; there may be a folder ``/out`` to look into afterwards.
+        timeout_s: for all of it.
     """
     for folder in ("disk", "out", "files"):
         (home / folder).mkdir()
@@ -118,7 +121,7 @@ def run_under_systemd(home: Path, files: Mapping[str, str | bytes], script: str)
     (home / "out" / "setting-up").write_text(setting_up, encoding="utf-8")
     ended = subprocess.run(
         ["unshare", "-m", "bash", "-c", _FENCED_IN.format(home=home)],
-        capture_output=True, text=True, check=False, timeout=TIMEOUT_S,
+        capture_output=True, text=True, check=False, timeout=timeout_s,
     )  # fmt: skip
     said = home / "out" / "said"
     errors = home / "out" / "errors"
