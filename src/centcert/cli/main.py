@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
+from typing import Final
 
 import click
 
 from centcert import __version__
+from centcert.admin.facts import printable
 from centcert.cli.demo import demo
 from centcert.cli.doctor import doctor
 from centcert.cli.explain import explain
@@ -22,6 +26,8 @@ from centcert.cli.trace import trace
 from centcert.errors import CentcertError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+_OUTPUT_LOST: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -53,14 +59,31 @@ centcert.add_command(completion)
 
 def main() -> None:
     """Run the command line and exit; every error is one sentence on standard error."""
+    _open_standard_streams()
     try:
         code = centcert(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         code = error.exit_code
     except CentcertError as error:
-        click.echo(f"centcert: {error}", err=True)
+        # It may quote a file's name or a server's words, which are anybody's.
+        click.echo(f"centcert: {printable(str(error))}", err=True)
         code = error.exit_code
+    except OSError as error:  # click has dealt with a reader that left
+        if error.filename is not None or error.errno not in _OUTPUT_LOST:
+            raise
+        click.echo(f"centcert: The output cannot be written: {error.strerror}.", err=True)
+        code = 1
     except (click.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     sys.exit(code)
+
+
+def _open_standard_streams() -> None:
+    """Have what is closed of them lead nowhere: else the next file or socket takes its place."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
