@@ -83,6 +83,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self.deadline = 0.0
         self._phase = Phase.HELLO
         self._handshake = Handshake(front_end.contexts, listener)
+        self._tls: Session  # from the phase HANDSHAKE on
         self._early = b""
         self._client_left = False  # before its backend was reached, without close_notify
         self._backend: BackendConnection | None = None
@@ -200,7 +201,9 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def _answer(self, credential: Credential) -> None:
         self._phase = Phase.HANDSHAKE
-        self._go_on(self._handshake.answer(credential))
+        done = self._handshake.answer(credential)
+        self._tls = self._handshake.session
+        self._go_on(done)
 
     def _go_on(self, done: bool) -> None:  # noqa: FBT001
         sent = self._flush()
@@ -458,10 +461,6 @@ class ClientConnection(asyncio.BufferedProtocol):
     def shown_client(self) -> str:
         """The client's address for people: ``192.0.2.7:51234``."""
         return str(TcpAddress(*self.client))
-
-    @property
-    def _tls(self) -> Session:
-        return self._handshake.session  # there is one in every phase after LOOK_UP
 
     def _flush(self) -> int:
         out = self._tls.outgoing()

@@ -44,12 +44,18 @@ class Polled(Protocol):
 
 
 class Poller:
-    """Tells its sockets when they are ready, on the event loop it was made in."""
+    """Tells its sockets when they are ready, on the event loop it was made in.
+
+    What streams write while several are served is sent once all are: sent one by one, each
+    would wake its receiver anew, which costs the sender more than all the rest of it.
+    """
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self._epoll = select.epoll()
         self._polled: dict[int, Polled] = {}
+        self._unsent: list[Stream] = []
+        self._serving = False
         self.loop.add_reader(self._epoll.fileno(), self._poll)
 
     def close(self) -> None:
@@ -81,7 +87,14 @@ class Poller:
         """Tell the loop's exception handler of an exception that nobody foresaw."""
         self.loop.call_exception_handler({"message": message, "exception": error})
 
+    def send_soon(self, stream: Stream) -> None:
+        """Have ``stream`` send once those that are served now have been."""
+        self._unsent.append(stream)
+        if not self._serving and len(self._unsent) == 1:
+            self.loop.call_soon(self._send)
+
     def _poll(self) -> None:
+        self._serving = True
         for descriptor, mask in self._epoll.poll(0, EVENTS_AT_ONCE):
             polled = self._polled.get(descriptor)
             if polled is None:  # closed by one that was served before it
@@ -90,10 +103,24 @@ class Poller:
                 polled.ready(mask)
             except Exception as error:  # noqa: BLE001  the top of a callback: one ends, not all
                 polled.failed(error)
+        self._serving = False
+        if self._unsent:
+            self._send()
+
+    def _send(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        for stream in unsent:
+            try:
+                stream.send()
+            except Exception as error:  # noqa: BLE001  as above
+                stream.failed(error)
 
 
 class Stream(asyncio.Transport):
-    """A connected socket that drives a ``BufferedProtocol``. Takes the socket over."""
+    """A connected socket that drives a ``BufferedProtocol``. Takes the socket over.
+
+    The protocol is asked once for its buffer, which has to serve for every reading.
+    """
 
     def __init__(
         self,
@@ -117,11 +144,12 @@ class Stream(asyncio.Transport):
         self._socket = connected
         self._descriptor = connected.fileno()
         self._protocol = protocol
+        self._buffer = protocol.get_buffer(-1)
         self.peer = peer
         self._interest = interest
         self._reading = True
         self._read_all = False  # the other end has said all
-        self._out = bytearray()
+        self._out: bytes | bytearray = b""
         self._choked = False  # whether the protocol is told to write no more
         self._ends_writing = False
         self._closing = False
@@ -165,26 +193,17 @@ class Stream(asyncio.Transport):
         return len(self._out)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send ``data``, what the system does not take now a little later."""
-        if self._closing or self._ends_writing:
+        """Send ``data`` soon."""
+        if self._closing or self._ends_writing or not data:
             return
-        if self._out:
-            self._out += data
-        else:
-            try:
-                sent = self._socket.send(data)
-            except (BlockingIOError, InterruptedError):
-                sent = 0
-            except OSError as error:
-                self._end(error)
-                return
-            if sent == len(data):
-                return
-            self._out += memoryview(data)[sent:]
-            self._want(self._interest | _OUT)
-        if len(self._out) > HIGH_WATER_BYTES and not self._choked:
-            self._choked = True
-            self._protocol.pause_writing()
+        if not self._out:
+            self._out = bytes(data)  # no copy of what is bytes
+            self._poller.send_soon(self)
+            return
+        if isinstance(self._out, bytes):
+            self._out = bytearray(self._out)
+        self._out += data
+        self._choke_if_much()
 
     def write_eof(self) -> None:
         """End writing, after what is still to be sent.
@@ -208,9 +227,7 @@ class Stream(asyncio.Transport):
             return
         self._closing = True
         self._reading = False
-        if self._out:
-            self._want(_OUT)
-        else:
+        if not self._out:
             self._end(None)
 
     def abort(self) -> None:
@@ -221,13 +238,54 @@ class Stream(asyncio.Transport):
 
     def ready(self, mask: int) -> None:
         """See ``Polled.ready``."""
-        if mask & _OUT and self._out:
-            self._send()
+        if mask & _OUT:
+            self.send()
         if mask & ~_OUT and not self._gone:
             if self._reading:
                 self._read()
             else:
                 self._want(self._interest & ~_IN)
+
+    def send(self) -> None:
+        """Send what there is, as far as the system takes it."""
+        if self._gone or not self._out:
+            return
+        try:
+            sent = self._socket.send(self._out)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            self._end(error)
+            return
+        if sent == len(self._out):
+            self._sent_all()
+            return
+        if isinstance(self._out, bytes):
+            self._out = bytearray(memoryview(self._out)[sent:])
+        else:
+            del self._out[:sent]
+        self._want(self._interest | _OUT)
+        self._choke_if_much()
+        if self._choked and len(self._out) <= LOW_WATER_BYTES:
+            self._choked = False
+            self._protocol.resume_writing()
+
+    def _choke_if_much(self) -> None:
+        if not self._choked and len(self._out) > HIGH_WATER_BYTES:
+            self._choked = True
+            self._protocol.pause_writing()
+
+    def _sent_all(self) -> None:
+        self._out = b""
+        self._want(self._interest & ~_OUT)
+        if self._closing:
+            self._end(None)
+            return
+        if self._ends_writing:
+            self._socket.shutdown(socket.SHUT_WR)
+        if self._choked:
+            self._choked = False
+            self._protocol.resume_writing()
 
     def failed(self, error: Exception) -> None:
         """See ``Polled.failed``."""
@@ -236,7 +294,7 @@ class Stream(asyncio.Transport):
 
     def _read(self) -> None:
         try:
-            count = self._socket.recv_into(self._protocol.get_buffer(-1))
+            count = self._socket.recv_into(self._buffer)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -249,26 +307,6 @@ class Stream(asyncio.Transport):
         self._want(self._interest & ~_IN)
         if not self._protocol.eof_received():
             self.close()
-
-    def _send(self) -> None:
-        try:
-            sent = self._socket.send(self._out)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError as error:
-            self._end(error)
-            return
-        del self._out[:sent]
-        if not self._out:
-            self._want(self._interest & ~_OUT)
-            if self._closing:
-                self._end(None)
-                return
-            if self._ends_writing:
-                self._socket.shutdown(socket.SHUT_WR)
-        if self._choked and len(self._out) <= LOW_WATER_BYTES:
-            self._choked = False
-            self._protocol.resume_writing()
 
     def _want(self, mask: int) -> None:
         if mask != self._interest:

@@ -13,7 +13,7 @@ import pytest
 
 from centcert.frontend import streams
 from centcert.frontend.dialling import Dial
-from centcert.frontend.streams import HIGH_WATER_BYTES, Acceptor, Poller, Stream
+from centcert.frontend.streams import Acceptor, Poller, Stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -109,14 +109,31 @@ async def test_what_does_not_fit_is_sent_later_and_the_writer_waits(
     stream.write(b"more")
     stream.write_eof()
     stream.write(b"too late")
-    assert stream.get_write_buffer_size() > HIGH_WATER_BYTES
-    assert protocol.calls == ["made", "pause"]
+    assert stream.get_write_buffer_size() == len(MUCH) + 4
+    await protocol.until(lambda: protocol.calls == ["made", "pause"])
     assert await everything(theirs) == MUCH + b"more"
     await protocol.until(lambda: "resume" in protocol.calls)
     assert stream.get_write_buffer_size() == 0
     theirs.send(b"and back")
     await protocol.until(lambda: protocol.data == b"and back")
     assert not protocol.lost
+
+
+async def test_a_writer_of_small_pieces_waits_too(
+    poller: Poller, ends: tuple[socket.socket, socket.socket]
+):
+    ours, _ = ends
+    protocol = Noting()
+    stream = Stream(poller, ours, protocol)
+    stream.write(MUCH[:1])
+    written = 1
+    while "pause" not in protocol.calls:
+        assert written < len(MUCH)
+        stream.write(MUCH[: 1 << 12])
+        written += 1 << 12
+        await asyncio.sleep(0)
+    stream.abort()
+    await protocol.until(lambda: bool(protocol.lost))
 
 
 async def test_close_sends_what_is_left_and_abort_does_not(
