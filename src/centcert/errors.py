@@ -61,7 +61,7 @@ class SettingsError(CentcertError):
 
 
 class PublishRefused(CentcertError):
-    """What was given cannot be published, or there is nothing to do it with; nothing was changed."""
+    """What was given cannot be published, or nothing can be done with it; nothing was changed."""
 
 
 class NodeUnreachable(CentcertError):

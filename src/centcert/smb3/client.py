@@ -355,9 +355,7 @@ async def _set_up(link: Link, login: Login, server_name: str, steps: _Steps) -> 
     agreed = await negotiate(link, handshake)
     cipher, signing = agreed.cipher.name, agreed.signing.name
     server_time = replies.since_epoch(agreed.server_time) if agreed.server_time else None
-    steps.tell(
-        lambda duration_s: ProtocolAgreed("3.1.1", cipher, signing, server_time, duration_s)
-    )
+    steps.tell(lambda duration_s: ProtocolAgreed("3.1.1", cipher, signing, server_time, duration_s))
     session = handshake.session(await authenticate(link, handshake, prove(login, server_name)))
     steps.tell(SessionSetUp)
     return session

@@ -214,8 +214,8 @@ def test_what_is_not_plain_is_not_guessed(files: Files, authority: Authority):
         (
             {"old.pem": leaf_pem(old), "new.pem": leaf_pem(new), "key.pem": key_pem(new)},
             (
-                "old.pem and new.pem hold different certificates for one private key: give the one to"
-                " publish."
+                "old.pem and new.pem hold different certificates for one private key: give the one"
+                " to publish."
             ),
         ),
         (
