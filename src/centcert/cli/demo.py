@@ -36,9 +36,11 @@ UNKNOWN = HostName.parse("nobody.contoso.example")
 REPLACED_WITHIN_S = 10.0
 
 
-@click.command()
+@click.command(short_help="Show the whole of it in a temporary folder.")
 @click.option("--tour", is_flag=True, help="End after the tour; exit code 0 if all went well.")
-@click.option("--listen", default="127.0.0.1:0", show_default=True, metavar="ADDR")
+@click.option(
+    "--listen", default="127.0.0.1:0", show_default=True, metavar="ADDR", help="Where to listen."
+)
 @click.option("--smb", is_flag=True, help="Put the store on a private Samba and read it by SMB.")
 def demo(*, tour: bool, listen: str, smb: bool) -> None:
     """Show the whole of it: a CA, a store of sites, a backend and the front end.

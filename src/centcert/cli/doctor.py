@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _MARKS = {"good": "  ok     ", "wrong": "  WRONG  ", "unknown": "  ?      "}
 
 
-@click.command()
+@click.command(short_help="Check the set-up, and say what needs a hand.")
 @options.config
 @options.store
 @options.control

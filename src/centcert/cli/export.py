@@ -37,9 +37,11 @@ class Exported(msgspec.Struct, frozen=True):
     not_after: float
 
 
-@click.command()
+@click.command(short_help="Take a certificate and its key out of the store.")
 @click.argument("name")
-@click.option("--output", type=options.FILE, help="Otherwise called as in the store.")
+@click.option(
+    "--output", type=options.FILE, help="The file to write; otherwise called as in the store."
+)
 @click.option(
     "--pem/--pfx",
     "as_pem",

@@ -14,20 +14,20 @@ _PROGRAM: Final = "centcert"
 _COMPLETE: Final = "_CENTCERT_COMPLETE"  # click's, for a program called centcert
 
 
-@click.command()
+@click.command(short_help="Print the systemd unit that runs this program.")
 @click.option("--socket", "is_socket", is_flag=True, help="Print the socket unit instead.")
 def unit(*, is_socket: bool) -> None:
-    """Print the unit of systemd that runs this very program as a service."""
+    """Print the systemd unit that runs this very program as a service."""
     name = "centcert.socket" if is_socket else "centcert.service"
     text = files("centcert").joinpath("systemd", name).read_text(encoding="utf-8")
     click.echo(text.replace("/usr/bin/centcert", _this_program()), nl=False)
 
 
-@click.command()
+@click.command(short_help="Print what completes commands in your shell.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print what lets SHELL complete commands and options.
+    """Print what lets bash, zsh or fish complete commands and options.
 
     For bash: eval "$(centcert completion bash)"
     """

@@ -46,7 +46,7 @@ _COLOURS: Final[dict[str, str]] = {
 }
 
 _COLUMNS: Final = (  # what is left out first where there is no room for it, has the least worth
-    Column("file", 9),
+    Column("file", 9, least=32),
     Column("name", 2),
     Column("issued to", 1, least=16),
     Column("issued by", 4, least=16),
@@ -72,21 +72,28 @@ class Inventory(msgspec.Struct, frozen=True):
     others: int
 
 
-@click.command("list")
+@click.command("list", short_help="List what is in the store, and what is wrong with it.")
 @click.option(
     "--sort",
     "order",
     type=click.Choice(get_args(Order)),
     default="file",
     show_default=True,
-    help="In this order.",
+    help="The order of the files.",
 )
 @click.option("--filter", "text", metavar="TEXT", default="", help="Only files that TEXT is in.")
 @click.option(
-    "--state", "states", type=click.Choice(STATES), multiple=True, help="Only files in that state."
+    "--state",
+    "states",
+    type=click.Choice(STATES),
+    multiple=True,
+    help="Only files in this state; as often as there are states.",
 )
 @click.option(
-    "--group", "grouping", type=click.Choice(get_args(Grouping)), help="In groups with headings."
+    "--group",
+    "grouping",
+    type=click.Choice(get_args(Grouping)),
+    help="Put files into groups, by this.",
 )
 @options.config
 @options.store

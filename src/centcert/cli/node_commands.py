@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@click.command()
+@click.command(short_help="Have the running node look names up anew.")
 @click.argument("name", required=False)
 @click.option("--all", "every", is_flag=True, help="Every name in memory.")
 @options.config
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 def reload(
     name: str | None, config: Path | None, control: Path | None, *, every: bool, as_json: bool
 ) -> None:
-    """Let the running node look NAME up anew now, or with --all every name in memory."""
+    """Have the running node look NAME up anew now, or with --all every name in memory.
+
+    Exit code 1 if it finds something wrong.
+    """
     if (name is None) is not every:
         raise click.UsageError("Name one host name, or say --all.")
     asked = None if name is None else str(HostName.from_unicode(name))

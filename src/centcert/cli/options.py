@@ -38,7 +38,12 @@ _STORE = (
         help="Where the certificates are: a folder, or"
         " smb://server[:port][,server…]/share[/folder].",
     ),
-    click.option("--username", "store_username", metavar="NAME", help="Who reads the share."),
+    click.option(
+        "--username",
+        "store_username",
+        metavar="NAME",
+        help="The account for the share: user, DOMAIN\\user or user@domain.",
+    ),
     click.option(
         "--password-file",
         "store_password_file",

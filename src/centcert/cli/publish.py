@@ -33,12 +33,13 @@ dry_run_option = click.option(
 )
 
 
-@click.command()
+@click.command(short_help="Check certificates and put them into the store.")
 @click.argument("files", nargs=-1, required=True, type=options.FILE)
 @click.option(
     "--name",
     "names",
     multiple=True,
+    metavar="NAME",
     help="Publish this name or wildcard only; as often as there are names. Otherwise all that the"
     " certificate covers.",
 )
@@ -89,7 +90,7 @@ def publish(
     report(outcome, _print_published, as_json=as_json)
 
 
-@click.command()
+@click.command(short_help="Bring back what was replaced or removed last.")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option("--force", is_flag=True, help="Also if that version has expired or cannot be used.")
 @dry_run_option
@@ -122,7 +123,7 @@ def rollback(
     report(outcome, _print_rolled_back, as_json=as_json)
 
 
-@click.command()
+@click.command(short_help="Withdraw the files that stand for a name.")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @dry_run_option

@@ -49,12 +49,16 @@ END_S: Final = 10.0
 @options.store
 @click.option("--refresh", "store_refresh", metavar="TIME", help="Look for new files this often.")
 @click.option("--absent", "store_absent", metavar="TIME", help="Remember a missing name this long.")
-@click.option("--max-memory", "store_max_memory", metavar="SIZE", help="For credentials.")
-@click.option("--max-names", "store_max_names", type=int, help="Names kept in memory.")
+@click.option("--max-memory", "store_max_memory", metavar="SIZE", help="Memory for credentials.")
+@click.option("--max-names", "store_max_names", type=int, help="Names to keep in memory.")
 @click.option(
-    "--listen", "listen_address", multiple=True, metavar="ADDR", help="host:port or :port."
+    "--listen",
+    "listen_address",
+    multiple=True,
+    metavar="ADDR",
+    help="Where to listen: host:port, or :port.",
 )
-@click.option("--to", "listen_to", metavar="BACKEND", help="host:port or unix:/path.")
+@click.option("--to", "listen_to", metavar="BACKEND", help="The backend: host:port or unix:/path.")
 @click.option(
     "--app",
     "listen_app",
@@ -98,26 +102,37 @@ END_S: Final = 10.0
     help="A file with the key of the copies; made if it is not there. The first seals.",
 )
 @click.option(
-    "--on-absent", "listen_on_absent", metavar="default|refuse", help="No file for a name."
+    "--on-absent",
+    "listen_on_absent",
+    metavar="default|refuse",
+    help="If the store holds no file for a name.",
 )
 @click.option(
     "--on-unavailable",
     "listen_on_unavailable",
     metavar="last-good|refuse",
-    help="The store gives no answer.",
-)
-@click.option("--on-bad", "listen_on_bad", metavar="last-good|refuse", help="The file is bad.")
-@click.option(
-    "--on-expired", "listen_on_expired", metavar="serve|refuse", help="The certificate has expired."
+    help="If the store gives no answer.",
 )
 @click.option(
-    "--on-no-name", "listen_on_no_name", metavar="default|refuse", help="No server name was sent."
+    "--on-bad", "listen_on_bad", metavar="last-good|refuse", help="If the file cannot be used."
+)
+@click.option(
+    "--on-expired",
+    "listen_on_expired",
+    metavar="serve|refuse",
+    help="If the certificate is outside its dates.",
+)
+@click.option(
+    "--on-no-name",
+    "listen_on_no_name",
+    metavar="default|refuse",
+    help="If the client sends no server name.",
 )
 @click.option(
     "--control",
     "control_socket",
     type=options.FILE,
-    help="The Unix socket at which `centcert reload` and `centcert status` reach this node.",
+    help="The Unix socket at which `centcert status`, `reload` and `trace` reach this node.",
 )
 @click.option(
     "--metrics",
@@ -133,19 +148,40 @@ END_S: Final = 10.0
     metavar="N|auto",
     help="Processes that serve clients; auto: one for each processor.",
 )
-@click.option("--connections", "limits_connections", type=int, help="Clients at once.")
-@click.option("--waiting", "limits_waiting", type=int, help="Handshakes waiting for the store.")
-@click.option("--handshake-timeout", "limits_handshake_timeout", metavar="TIME")
-@click.option("--connect-timeout", "limits_connect_timeout", metavar="TIME")
-@click.option("--idle-timeout", "limits_idle_timeout", metavar="TIME")
+@click.option("--connections", "limits_connections", type=int, help="Clients at once, at most.")
+@click.option(
+    "--waiting",
+    "limits_waiting",
+    type=int,
+    help="Handshakes that wait for the store at once, at most.",
+)
+@click.option(
+    "--handshake-timeout",
+    "limits_handshake_timeout",
+    metavar="TIME",
+    help="From accepting a client until TLS stands.",
+)
+@click.option(
+    "--connect-timeout",
+    "limits_connect_timeout",
+    metavar="TIME",
+    help="Until the backend has accepted.",
+)
+@click.option(
+    "--idle-timeout",
+    "limits_idle_timeout",
+    metavar="TIME",
+    help="Without a byte in either direction.",
+)
 @click.option(
     "--grace", "limits_grace", metavar="TIME", help="For connections to finish at the end."
 )
 def serve(config: Path | None, **given: object) -> None:
-    """Run the front end.
+    """Run the front end: a node.
 
     Every option stands for a setting of the file and wins over it. SIGTERM lets
     connections finish, a second one does not; SIGHUP reads the settings file again.
+    TIME and SIZE have their unit: 5 min, 256 MiB.
     """
 
     def load() -> Settings:

@@ -91,7 +91,7 @@ def _changing(command: F) -> F:
     return command
 
 
-@click.command()
+@click.command(short_help="Have front ends use the store, with these settings.")
 @_changing
 def enable(
     config: Path | None, control: Path | None, *, no_check: bool, as_json: bool, **given: object
@@ -105,7 +105,7 @@ def enable(
     _report(Changed(store_setup(path), found), config, control, as_json=as_json)
 
 
-@click.command("set")
+@click.command("set", short_help="Change the store's location, account or passwords.")
 @_changing
 def set_(
     config: Path | None, control: Path | None, *, no_check: bool, as_json: bool, **given: object
@@ -121,7 +121,7 @@ def set_(
     _report(Changed(store_setup(path), found), config, control, as_json=as_json)
 
 
-@click.command()
+@click.command(short_help="Show the store's settings; never a secret.")
 @options.config
 @options.as_json
 def get(config: Path | None, *, as_json: bool) -> None:
@@ -138,7 +138,7 @@ def get(config: Path | None, *, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-@click.command()
+@click.command(short_help="Take settings of the store away, and their secrets.")
 @click.option("--credential", is_flag=True, help="The account: its name and its secret.")
 @click.option("--key-password", is_flag=True, help="The password of the private keys.")
 @click.option("--all", "everything", is_flag=True, help="These, and the store's location.")
@@ -163,15 +163,15 @@ def clear(
     _report(Changed(store_setup(path), removed=removed), config, control, as_json=as_json)
 
 
-@click.command()
+@click.command(short_help="Have front ends ask the store for nothing.")
 @options.config
 @options.control
 @options.as_json
 def disable(config: Path | None, control: Path | None, *, as_json: bool) -> None:
     """Have front ends ask the store for nothing; its settings stay.
 
-    What a running front end has a last-good copy of it goes on serving; it refuses
-    every other name.
+    A running node goes on serving what it has a last-good copy of, and refuses every other
+    name.
     """
     path = _existing(config)
     disable_store(path)

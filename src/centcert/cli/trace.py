@@ -27,19 +27,21 @@ if TYPE_CHECKING:
     from centcert.tracing import Traced
 
 
-@click.command()
+@click.command(short_help="Show the running node's handshakes live, step by step.")
 @click.argument("name", required=False)
+@click.option("--count", type=click.IntRange(1), metavar="N", help="End after N handshakes.")
 @options.config
 @options.control
 @options.as_json
-@click.option("--count", type=click.IntRange(1), metavar="N", help="End after N handshakes.")
 def trace(
     name: str | None, config: Path | None, control: Path | None, *, as_json: bool, count: int | None
 ) -> None:
     """Show the running node's handshakes live: each step, how long it took, how it ended.
 
     NAME shows those of one host name, or of all that a wildcard like '*.example.com' covers.
-    With --json each handshake is one line. Ctrl-C ends it; the node ends it with exit code 1.
+    With --json each handshake is one line. Ctrl-C ends it.
+
+    Exit code 1 if the node ends first.
     """
     path = control_socket_path(config, control)
     run(_trace(path, None if name is None else _pattern(name), count, as_json=as_json))
