@@ -108,23 +108,25 @@ class Terminals:
 
     Args:
         passwords: what to type, by what the prompt or the command says.
+        began: the day that the page's outputs are of.
     """
 
-    def __init__(self, passwords: Mapping[str, str]) -> None:
+    def __init__(self, passwords: Mapping[str, str], began: str) -> None:
         self._passwords = passwords
+        self._began = began
+        self._today = datetime.now(UTC).date().isoformat()
         self._meanwhile: dict[str, pexpect.spawn[str]] = {}
 
     def run(self, command: Command) -> str:
         """Run a command to its end, or to the page's output; return what it printed."""
         if command.terminal:
             return self._begin(command) if command.text else self._more(command)
-        wanted = _since_today(command.output)
         deadline = time.monotonic() + PATIENCE_S
         while True:
             output = self._typed(command.text)
             # What the file server tells, or a node reads at its start, may still be on its way.
             waits = command.text.startswith(("curl", "centcert status"))
-            if not waits or _since_today(output) == wanted or time.monotonic() > deadline:
+            if not waits or self.agrees(output, command.output) or time.monotonic() > deadline:
                 return output
             time.sleep(0.1)
 
@@ -153,9 +155,9 @@ class Terminals:
         """Read what a terminal shows until it is what the page has, with its ``^C`` at the end."""
         child = self._meanwhile[command.terminal]
         wanted, interrupt, _ = command.output.partition("^C")
-        wanted, output = _since_today(wanted), ""
+        output = ""
         deadline = time.monotonic() + PATIENCE_S
-        while _since_today(output) != wanted and time.monotonic() < deadline:
+        while not self.agrees(output, wanted) and time.monotonic() < deadline:
             found = child.expect([r"[^\r\n]*\r\n", pexpect.EOF, pexpect.TIMEOUT], timeout=1)
             if found == _LINE:
                 output += _text(child.after)
@@ -166,6 +168,10 @@ class Terminals:
             child.expect(pexpect.EOF)
             output += _text(child.before)
         return output.replace("\r\n", "\n")
+
+    def agrees(self, output: str, wanted: str) -> bool:
+        """Say whether ``output``, of today, is what the page has."""
+        return masked(output, self._today) == masked(wanted, self._began)
 
     def close(self) -> None:
         """End what still runs."""
@@ -188,18 +194,17 @@ def _text(part: object) -> str:
     return part if isinstance(part, str) else ""  # pexpect has types for the end and for silence
 
 
-def _since_today(text: str) -> str:
-    return masked(text, datetime.now(UTC).date().isoformat())
-
-
 def main(page: Path, passwords: str, results: Path) -> None:
-    """Run all commands of a page; write what each printed as JSON."""
-    terminals = Terminals(json.loads(passwords))
+    """Run a page's commands until one prints something else; write what each printed as JSON."""
+    text = page.read_text(encoding="utf-8")
+    terminals = Terminals(json.loads(passwords), first_day(text))
     printed = []
-    for command in commands(page.read_text(encoding="utf-8")):
+    for command in commands(text):
         printed.append(terminals.run(command))
-        results.write_text(json.dumps(printed), encoding="utf-8")
+        if not terminals.agrees(printed[-1], command.output):
+            break
     terminals.close()
+    results.write_text(json.dumps(printed), encoding="utf-8")
 
 
 if __name__ == "__main__":

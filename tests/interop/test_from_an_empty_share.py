@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ CENTCERT = "/usr/local/bin/centcert"
 @pytest.mark.timeout(120)
 def test_a_new_user_gets_there_by_the_page_alone(tmp_path: Path):
     page = PAGE.read_text(encoding="utf-8")
+    today = datetime.now(UTC).date().isoformat()
     environment = "\n".join(f"export {name}={value}" for name, value in ENVIRONMENT.items())
     unit = "\n".join(f"Environment={name}={value}" for name, value in ENVIRONMENT.items())
     files = {
@@ -43,7 +45,7 @@ def test_a_new_user_gets_there_by_the_page_alone(tmp_path: Path):
     assert said == ""
     printed = json.loads((tmp_path / "out" / "printed.json").read_text(encoding="utf-8"))
     commands = list(pages.commands(page))
-    assert len(printed) == len(commands)
-    for command, output in zip(commands, printed, strict=True):
+    for command, output in zip(commands, printed, strict=False):
         wanted = pages.masked(command.output, pages.first_day(page))
-        assert pages.masked(output, pages.first_day("".join(printed))) == wanted, command.text
+        assert pages.masked(output, today) == wanted, command.text
+    assert len(printed) == len(commands)
