@@ -9,8 +9,10 @@ from typing import Final
 
 INTEGER: Final = b"\x02"
 OCTETS: Final = b"\x04"
+NULL: Final = b"\x05"
 OID: Final = b"\x06"
 SEQUENCE: Final = b"\x30"
+SET: Final = b"\x31"
 TAGGED: Final = b"\xa0"
 
 HIGH_BIT: Final = 0x80
@@ -27,8 +29,10 @@ class Ber(Exception):
     """Right in BER, and too loose to be taken apart here."""
 
 
-def fields(body: bytes, *tags: bytes) -> list[bytes]:
+def fields(body: bytes, *tags: bytes, more: bytes | None = None) -> list[bytes]:
     """Split ``body`` into the contents of its elements, the first of which have ``tags``.
+
+    Those that follow have the tag ``more``, if it is given, else any.
 
     They may be fewer: whoever unpacks them finds out.
 
@@ -41,9 +45,8 @@ def fields(body: bytes, *tags: bytes) -> list[bytes]:
     at = 0
     while at < len(body):
         tag, start = body[at : at + 1], at + 2
-        if tag == b"\0" or (
-            len(found) < len(tags) and tag not in (tags[len(found)], _OCTETS_IN_PIECES)
-        ):
+        wanted = tags[len(found)] if len(found) < len(tags) else more
+        if tag == b"\0" or (wanted is not None and tag not in (wanted, _OCTETS_IN_PIECES)):
             raise NotDer
         length = body[at + 1]
         if tag == _OCTETS_IN_PIECES or length == HIGH_BIT:

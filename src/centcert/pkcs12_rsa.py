@@ -20,9 +20,11 @@ from cryptography.hazmat.primitives.serialization import load_der_private_key, p
 
 from centcert.der import (
     INTEGER,
+    NULL,
     OCTETS,
     OID,
     SEQUENCE,
+    SET,
     TAGGED,
     Ber,
     NotDer,
@@ -40,6 +42,12 @@ MAX_ITERATIONS: Final = 100_000
 _DATA: Final = "1.2.840.113549.1.7.1"
 _KEY_BAG: Final = "1.2.840.113549.1.12.10.1.1"
 _SHROUDED_KEY_BAG: Final = "1.2.840.113549.1.12.10.1.2"
+
+_NO_BAG: Final = (
+    element(OID, bytes.fromhex("2a864886f70d010c0a0106")),
+    element(TAGGED, element(SEQUENCE)),
+)
+"""A bag of no bags (SafeContentsBag, RFC 7292 §4.2.6)."""
 
 _DIGESTS: Final[dict[str, Callable[[bytes], hashlib._Hash]]] = {
     "1.3.14.3.2.26": lambda data: hashlib.sha1(data, usedforsecurity=False),
@@ -85,7 +93,7 @@ class _Pfx(NamedTuple):
     Attributes:
         shrouded: whether the key is encrypted: an EncryptedPrivateKeyInfo (RFC 5958 §3).
         key: that or a PrivateKeyInfo.
-        rest: a PFX of all the other bags, without MAC.
+        rest: a PFX of all else, without MAC.
         safe: what the MAC authenticates.
         mac: the contents of MacData.
     """
@@ -106,7 +114,7 @@ class _Pfx(NamedTuple):
         (infos,) = fields(safe, SEQUENCE)
         keys: list[tuple[str, bytes]] = []
         others: list[bytes] = []
-        for info in fields(infos):
+        for info in fields(infos, more=SEQUENCE):
             kind, value = fields(info, OID, TAGGED)
             if dotted(kind) == _DATA:
                 found, value = _parted(value)
@@ -126,18 +134,21 @@ class _Pfx(NamedTuple):
 
 
 def _parted(content: bytes) -> tuple[list[tuple[str, bytes]], bytes]:
-    """Part a safe's contents (RFC 7292 §4.2): its keys with their kinds, and all but these."""
+    """Part a safe's contents (RFC 7292 §4.2): its keys with their kinds, and all but these.
+
+    In a key's place stays what its bag says of it, for the library to look at.
+    """
     (octets,) = fields(content, OCTETS)
     (bags,) = fields(octets, SEQUENCE)
     keys: list[tuple[str, bytes]] = []
     others: list[bytes] = []
-    for bag in fields(bags):
-        bag_kind, value = fields(bag, OID, TAGGED)[:2]
+    for bag in fields(bags, more=SEQUENCE):
+        bag_kind, value, *attributes = fields(bag, OID, TAGGED, SET)
         kind = dotted(bag_kind)
         if kind in {_KEY_BAG, _SHROUDED_KEY_BAG}:
             keys.append((kind, value))
-        else:
-            others.append(element(SEQUENCE, bag))
+            bag = b"".join((*_NO_BAG, *(element(SET, one) for one in attributes)))  # noqa: PLW2901
+        others.append(element(SEQUENCE, bag))
     return keys, element(OCTETS, element(SEQUENCE, *others))
 
 
@@ -154,9 +165,10 @@ def _is_authentic(pfx: _Pfx, password: bytes | None) -> bool:
     """Verify the MAC in password integrity mode (RFC 7292 §4, §A; RFC 2104)."""
     digest_info, salt, *iterations = fields(pfx.mac, SEQUENCE, OCTETS, INTEGER)
     algorithm, expected = fields(digest_info, SEQUENCE, OCTETS)
-    digest = _DIGESTS.get(dotted(fields(algorithm, OID)[0]))
+    digest_oid, *parameters = fields(algorithm, OID, NULL)
+    digest = _DIGESTS.get(dotted(digest_oid))
     count = int.from_bytes(iterations[0]) if iterations else 1
-    if digest is None or not 1 <= count <= MAX_ITERATIONS:
+    if digest is None or any(parameters) or not 1 <= count <= MAX_ITERATIONS:
         return False
     # Of no password, OpenSSL makes an empty text with its end mark, Windows nothing at all.
     texts = (password.decode().encode("utf-16-be") + b"\0\0",) if password else (b"\0\0", b"")

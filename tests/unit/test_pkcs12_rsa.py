@@ -217,3 +217,38 @@ def test_der_is_put_together_as_it_was_taken_apart(issued: Issued):
     for size in (0, 127, 128, 255, 256, 65_536):
         assert fields(element(OCTETS, bytes(size)), OCTETS) == [bytes(size)]
     assert dotted(bytes.fromhex("2a864886f70d010701")) == "1.2.840.113549.1.7.1"
+
+
+@pytest.mark.parametrize(
+    ("there", "instead"),
+    [
+        (b"\x31\x16\x04\x14", b"\x31\x16\x04\x02"),  # the key's localKeyId goes on behind its end
+        (b"\x30\x23\x06\x09", b"\xa0\x23\x06\x09"),  # an attribute that is no SEQUENCE
+        (b"\x05\x00\x04\x20", b"\x01\x00\x04\x20"),  # the digest's parameters are no NULL
+    ],
+)
+def test_what_surrounds_the_key_is_the_librarys_too(
+    issued: Issued, there: bytes, instead: bytes, monkeypatch: pytest.MonkeyPatch
+):
+    """Guards: fuzzing found files that opened here and not in the library."""
+    if there[0] != 5:
+        monkeypatch.setattr(pkcs12_rsa, "_is_authentic", lambda *_: True)
+    data = issued.pfx(PASSWORD)
+    assert data.count(there) == 1
+    assert open_rsa(data, PASSWORD) is not None
+    assert open_rsa(data.replace(there, instead), PASSWORD) is None
+
+
+@pytest.mark.parametrize("depth", ["safe", "bag"])
+def test_the_elements_of_a_list_have_its_tag(
+    issued: Issued, depth: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(pkcs12_rsa, "_is_authentic", lambda *_: True)
+    data = issued.pfx(PASSWORD)
+    _, auth_safe, _ = fields(fields(data)[0])
+    infos = fields(fields(fields(auth_safe)[1])[0])[0]
+    if depth == "bag":  # the key's, in the last safe
+        infos = fields(fields(fields(fields(infos)[-1])[1])[0])[0]
+    assert data.count(infos) == 1
+    assert infos.startswith(SEQUENCE)
+    assert open_rsa(data.replace(infos, OCTETS + infos[1:]), PASSWORD) is None
