@@ -130,6 +130,8 @@ async def _ask_store(provider: Provider, name: HostName, policy: Policy) -> Cred
         return known
     if policy.unavailable is Action.REFUSE or not provider.has_copy(name):
         return await provider.credential(name)
+    if provider.is_busy and (copy := await provider.copy(name)) is not None:
+        return copy
     try:
         async with asyncio.timeout(PATIENCE_S):  # ends this wait: the look-up goes on behind
             return await provider.credential(name)

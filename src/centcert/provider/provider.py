@@ -49,6 +49,11 @@ MAX_LOOK_UPS: Final = 1024
 """Look-ups under way at once. Beyond it a handshake is refused at once: at the 2 to 5 ms
 that an RSA file takes to decode, the last of so many waits as long as its client does."""
 
+BUSY_LOOK_UPS: Final = 64
+"""Look-ups under way beyond which one more would take longer than who has a copy is kept waiting:
+names with a copy are answered by it then, and are looked up on a later visit. So a storm after a
+restart leaves the look-ups to the names that have no copy."""
+
 UNLISTED_PER_S: Final = 100
 UNLISTED_RESERVE: Final = 1_000
 """Look-ups of names that no listing holds, while the store cannot be watched: what strangers make
@@ -108,7 +113,7 @@ class Provider:
         async with AsyncExitStack() as stack:
             decoder = self._decoder
             if decoder is None:
-                decoder = await stack.enter_async_context(Decoder())
+                decoder = await stack.enter_async_context(Decoder(max_waiting=2 * MAX_LOOK_UPS))
             if self._last_good is not None:
                 await stack.enter_async_context(self._last_good)
             tasks = await stack.enter_async_context(Background())
@@ -334,6 +339,11 @@ class Provider:
     def store_url(self) -> str:
         """Where the certificates come from."""
         return self._store.url
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether so many look-ups are under way that a copy should answer where there is one."""
+        return len(self._look_ups) >= BUSY_LOOK_UPS
 
     def wall(self) -> float:
         """Return the seconds since the epoch, by the provider's clock."""

@@ -32,6 +32,7 @@ from centcert.provider.answering import answer, answer_from_memory, name_for_non
 from centcert.provider.events import Kept, Recalled, Refreshed, WatchFailed, Withdrawn
 from centcert.provider.lastgood import LastGood
 from centcert.provider.policy import DEFAULT_POLICY, Action
+from centcert.provider.resolver import RETRY_S
 from tests.unit.provider.conftest import AUTHORITY, Rig, pem
 
 if TYPE_CHECKING:
@@ -269,6 +270,33 @@ async def test_a_store_that_hangs_is_waited_for_only_so_long(rig: Rig, nodes: No
         new = provider.known(WWW)
         assert new is not None
         assert new.fingerprint != held.fingerprint
+
+
+async def test_copies_leave_the_look_ups_of_a_storm_to_names_without_one(
+    rig: Rig, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+):
+    """Guards: names with a copy filled the queues behind, and names without one were refused."""
+    monkeypatch.setattr("centcert.provider.provider.BUSY_LOOK_UPS", 2)
+    rig.files.put(KEY, pem(WWW))
+    await nodes.serve_once(WWW)
+    rig.files.put(WILD, pem("*.contoso.example"))
+    rig.files.put("new.contoso.example.pem", pem("new.contoso.example"))
+    rig.store.hold()
+    async with nodes.start() as provider:
+        storm = [
+            asyncio.ensure_future(ask(provider, HostName.parse(f"{name}.contoso.example")))
+            for name in ("new", "other")
+        ]
+        while not provider.is_busy:
+            await asyncio.sleep(0)
+        assert (await ask(provider, WWW)).credential.key == KEY
+        assert WWW not in provider._look_ups
+        rig.store.release()
+        answers = await asyncio.gather(*storm)
+        assert [answer.credential.key for answer in answers] == ["new.contoso.example.pem", WILD]
+        rig.clock.advance(RETRY_S)
+        assert provider.known(WWW) is not None  # this visit has it looked up
+        await rig.until(Refreshed)
 
 
 async def test_who_serves_no_copies_waits_for_a_store_that_hangs(rig: Rig, nodes: Nodes):
