@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -32,6 +33,13 @@ SCRAPE_S: Final = 10.0
 
 _TEXT: Final = "text/plain; charset=utf-8"
 
+_HOST: Final = re.compile(rb"\r\nhost:([^\r\n]*)", re.IGNORECASE)
+_OF_THIS_MACHINE: Final = re.compile(
+    rb"(localhost|[0-9.]+|\[[0-9a-f:.]+\])(:[0-9]*)?", re.IGNORECASE
+)
+"""What a client calls this page by. Any other name is a web page's that a visitor's browser on
+this machine has open, and that has its name lead here: DNS rebinding."""
+
 
 @asynccontextmanager
 async def metrics_page(
@@ -50,7 +58,8 @@ async def metrics_page(
         if len(talks) >= MAX_AT_ONCE:
             writer.close()
             return
-        task = asyncio.get_running_loop().create_task(_talk(reader, writer, status))
+        talk = _talk(reader, writer, status, over_tcp=isinstance(address, TcpAddress))
+        task = asyncio.get_running_loop().create_task(talk)
         talks.add(task)
         task.add_done_callback(talks.discard)
 
@@ -94,11 +103,16 @@ async def _talk(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
     status: Callable[[], Awaitable[NodeStatus]],
+    *,
+    over_tcp: bool,
 ) -> None:
     try:
         async with asyncio.timeout(SCRAPE_S):
             head = await reader.readuntil(b"\r\n\r\n")
-            writer.write(await _answer(head, status))
+            if over_tcp and not _is_meant(head):  # no browser opens a Unix socket
+                writer.write(_response("421 Misdirected Request", b"Ask for localhost.\n"))
+            else:
+                writer.write(await _answer(head, status))
             await writer.drain()
             writer.write_eof()
             await reader.read()  # until it has read all and leaves
@@ -106,6 +120,10 @@ async def _talk(
         pass  # it left, says nothing, or without end
     finally:
         writer.close()
+
+
+def _is_meant(head: bytes) -> bool:
+    return all(_OF_THIS_MACHINE.fullmatch(host.strip()) for host in _HOST.findall(head))
 
 
 async def _answer(head: bytes, status: Callable[[], Awaitable[NodeStatus]]) -> bytes:

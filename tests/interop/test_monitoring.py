@@ -471,6 +471,10 @@ def test_findings_are_counted_by_code(node: Node):
         (b"nonsense\r\n\r\n", b"HTTP/1.1 400 Bad Request\r\n"),
         (b"GET /metrics?x=1 HTTP/1.0\r\n\r\n", b"HTTP/1.1 200 OK\r\n"),
         (b"x" * 100_000, b""),
+        (b"GET /metrics HTTP/1.1\r\nHost: LocalHost:1\r\n\r\n", b"HTTP/1.1 200 OK\r\n"),
+        (b"GET /metrics HTTP/1.1\r\nA: b\r\nHost:[::1]:1\r\n\r\n", b"HTTP/1.1 200 OK\r\n"),
+        (b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n", b"HTTP/1.1 421 "),
+        (b"GET /metrics HTTP/1.1\r\nA: b\r\nhost:1.evil.example:80\r\n\r\n", b"HTTP/1.1 421 "),
     ],
 )
 def test_other_requests_are_refused(node: Node, request_: bytes, answer: bytes):
