@@ -246,13 +246,6 @@ class FaultyStore(Store):
                 yield batch
                 self._raise_failure()
 
-    async def list(self) -> list[StoredFile]:
-        """See ``Store.list``."""
-        self.listed += 1
-        await self._open.wait()
-        self._raise_failure()
-        return await self._store.list()
-
     async def watch(self) -> AsyncGenerator[Change, None]:
         """See ``Store.watch``."""
         self.watched += 1

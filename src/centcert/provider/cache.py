@@ -13,10 +13,11 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from centcert.credential import Credential
     from centcert.names import HostName
+    from centcert.provider.listing import Listing
 
 NAME_BYTES: Final = 512
 """What a remembered name costs beside its credential, which several names may share."""
@@ -67,10 +68,10 @@ class Entry:
         """Whether this is a last-good copy: not every listener may answer with it."""
         return not self.examined
 
-    def is_borne_out(self, listing: Mapping[str, str]) -> bool:
-        """Say whether a look-up would find the same, by a listing of versions by key."""
+    def is_borne_out(self, listing: Listing) -> bool:
+        """Say whether a look-up would find the same, by a listing of the store."""
         return bool(self.examined) and all(
-            listing.get(key) == version for key, version in self.examined
+            listing.bears_out(key, version) for key, version in self.examined
         )
 
 

@@ -7,11 +7,12 @@ and times; never key bytes or passwords.
 
 from __future__ import annotations
 
+from collections.abc import Container, Sized
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
 
     from centcert.errors import BadBlob, CentcertError
     from centcert.names import HostName
@@ -122,11 +123,15 @@ class Withdrawn:
     name: HostName
 
 
+class Keys(Container[str], Sized, Protocol):
+    """A set of keys that can be asked and counted, but not read out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Listed:
     """The store was listed; ``keys`` are those of all its files."""
 
-    keys: Collection[str] = field(repr=False)
+    keys: Keys = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from centcert.errors import StoreError, StoreUnwatchable
 from centcert.names import HostName, pattern_of
 from centcert.provider.events import Listed, Listener, WatchFailed, Watching
+from centcert.provider.listing import Listing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,12 +124,18 @@ class Freshness:
                 failures = 0
 
     async def _compare(self) -> None:
-        watch, added = self._watch, self._loader.index.added()
-        listing = {file.key: file.version for file in await self._store.list()}
-        self._listener(Listed(listing.keys()))
-        appeared = await self._loader.index.rebuild(tuple(listing), settled=added)
+        index = self._loader.index
+        watch, added = self._watch, index.added()
+        listing, appeared = Listing(), list[str]()
+        async with aclosing(self._store.scan()) as batches:
+            async for batch in batches:
+                appeared += index.unknown(batch)
+                await listing.add(batch)
+        await listing.settle()
+        index.replace(listing, settled=added)
         # Only if one and the same watch has told all that came since the listing began.
-        self._loader.index.fresh = watch is not None and watch is self._watch
+        index.fresh = watch is not None and watch is self._watch
+        self._listener(Listed(listing))
         self._review.note_all()
         for number, key in enumerate(appeared, 1):
             self._renew_own(pattern_of(key))
@@ -139,8 +146,8 @@ class Freshness:
                 self._confirm(name)
             else:
                 for key, version in entry.examined:
-                    if listing.get(key) != version:  # loads under way may be older than that
-                        self._loader.detach(key)
+                    if not listing.bears_out(key, version):
+                        self._loader.detach(key)  # loads under way may be older than that
                 self._renewals.note(name)
             if number % SLICE == 0:
                 await asyncio.sleep(0)

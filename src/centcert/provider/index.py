@@ -6,26 +6,16 @@ says what a file holds, and a key it wrongly takes for held costs one fetch.
 
 from __future__ import annotations
 
-import asyncio
-from array import array
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from centcert.names import ascii_key
+from centcert.provider.listing import Fingerprints, alias, fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
-SLOTS_A_KEY: Final = 1.5
-"""Table slots of 8 bytes for each key: 12 bytes a key, and under two probes for an absent one."""
-
-SLICE: Final = 2_000
-"""Keys entered before the event loop gets its turn: about a millisecond."""
-
-UNICODE_SLICE: Final = 100
-"""Likewise of keys in Unicode, which are entered in ASCII too."""
-
-_ALIAS: Final = "/"  # before the ASCII spelling of a key in Unicode; no key begins so
-_HASH_MASK: Final = (1 << 64) - 1
+    from centcert.provider.listing import Listing
+    from centcert.stores.base import StoredFile
 
 
 class Index:
@@ -40,7 +30,7 @@ class Index:
     def __init__(self) -> None:
         self.fresh = False
         self.listed = False
-        self._table = array("Q", [0])
+        self._keys = Fingerprints()
         self._since: set[int] = set()
         self._count = 0
 
@@ -49,83 +39,42 @@ class Index:
 
     @property
     def used_bytes(self) -> int:
-        """The memory of the table."""
-        return self._table.itemsize * len(self._table)
+        """The memory of the listing's keys."""
+        return self._keys.used_bytes
 
     def added(self) -> frozenset[int]:
         """Return what ``add`` was told: a listing that begins now will have it, or it is gone."""
         return frozenset(self._since)
 
-    async def rebuild(self, keys: Sequence[str], *, settled: frozenset[int]) -> list[str]:
-        """Hold ``keys``, a listing, and what was added since; ``settled`` was before it began.
+    def unknown(self, files: Iterable[StoredFile]) -> list[str]:
+        """Return the keys of those files that are not held yet; none before the first listing."""
+        return [file.key for file in files if not self.may_hold(file.key)] if self.listed else []
 
-        Returns:
-            The keys that the listing before did not hold; none if there was none.
-        """
-        international = [key for key in keys if not key.isascii()]
-        slots = int((len(keys) + len(international)) * SLOTS_A_KEY) + 1
-        table = array("Q", bytes(8 * slots))
-        appeared: list[str] = []
-        for start in range(0, len(keys), SLICE):
-            part = keys[start : start + SLICE]
-            _enter(table, part)
-            if self.listed:
-                appeared += [key for key in part if not self.may_hold(key)]
-            await asyncio.sleep(0)
-        for start in range(0, len(international), UNICODE_SLICE):
-            _enter(table, map(_alias, international[start : start + UNICODE_SLICE]))
-            await asyncio.sleep(0)
-        self._table, self._count = table, len(keys)
+    def replace(self, listing: Listing, *, settled: frozenset[int]) -> None:
+        """Hold what ``listing`` has and what was added since; ``settled`` was before it began."""
+        self._keys, self._count = listing.keys, len(listing)
         self._since -= settled
         self.listed = True
-        return appeared
 
     def add(self, key: str) -> None:
         """Hold ``key`` too. One that is gone stays until the next listing: it costs a fetch."""
-        self._since.add(_fingerprint(key))
+        self._since.add(fingerprint(key))
         if not key.isascii():
-            self._since.add(_fingerprint(_alias(key)))
+            self._since.add(fingerprint(alias(ascii_key(key))))
 
     def may_hold(self, key: str) -> bool:
         """Say whether the store perhaps holds ``key``; ``False`` is certain if ``fresh``."""
-        return self.was_listed(key) or _fingerprint(key) in self._since
+        wanted = fingerprint(key)
+        return wanted in self._keys or wanted in self._since
 
     def may_hold_spelling(self, key: str) -> bool:
         """Say whether the store perhaps holds ``key``, in ASCII, in this spelling or in Unicode."""
-        return self.may_hold(key) or ("xn--" in key and self.may_hold(_ALIAS + key))
+        return self.may_hold(key) or ("xn--" in key and self.may_hold(alias(key)))
 
     def was_listed(self, key: str) -> bool:
         """Say whether the latest listing perhaps held ``key``, whatever was added since."""
-        wanted = _fingerprint(key)
-        table = self._table
-        slot = wanted % len(table)
-        while table[slot]:
-            if table[slot] == wanted:
-                return True
-            slot = (slot + 1) % len(table)
-        return False
+        return fingerprint(key) in self._keys
 
     def was_listed_spelling(self, key: str) -> bool:
         """Likewise of ``key``, in ASCII, in this spelling or in Unicode."""
-        return self.was_listed(key) or ("xn--" in key and self.was_listed(_ALIAS + key))
-
-
-def _alias(key: str) -> str:
-    return _ALIAS + ascii_key(key)
-
-
-def _enter(table: array[int], keys: Iterable[str]) -> None:
-    for key in keys:
-        wanted = _fingerprint(key)
-        slot = wanted % len(table)
-        while table[slot]:
-            slot = (slot + 1) % len(table)
-        table[slot] = wanted
-
-
-def _fingerprint(key: str) -> int:
-    """Hash ``key`` to 64 bits but 0, which marks a free slot.
-
-    Python salts the hash of a str for each process: nobody can send names that collide.
-    """
-    return hash(key) & _HASH_MASK or 1
+        return self.was_listed(key) or ("xn--" in key and self.was_listed(alias(key)))

@@ -17,7 +17,7 @@ from centcert.stores import Change, MemoryStore, StoredFile
 from tests.unit.provider.conftest import Rig, pem
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
     from pathlib import Path
 
     from centcert.credential import Credential
@@ -213,6 +213,21 @@ async def test_a_name_that_has_a_file_of_its_own_gets_no_lesser_one_for_want_of_
         assert (await ask(provider, SHOP)).key == WILD
 
 
+async def test_who_is_served_by_the_wildcard_beside_a_bad_file_has_a_copy_of_that(
+    rig: Rig, tmp_path: Path
+):
+    """Guards: its copy was another name's, and not to be had once the bad file was listed."""
+    rig.files.put(KEY, pem("stranger.example"))
+    async with rig.provider(last_good=copies(rig, tmp_path)) as provider:
+        await listed(provider)
+        assert (await ask(provider, WWW)).key == WILD
+    async with rig.provider(last_good=copies(rig, tmp_path)) as provider:
+        await listed(provider)
+        rig.store.fail()
+        await rig.until(WatchFailed)
+        assert (await ask(provider, WWW)).key == WILD
+
+
 class Silent(MemoryStore):
     """A store that tells of no change: listings alone do."""
 
@@ -242,12 +257,14 @@ async def test_before_the_first_listing_each_name_is_looked_up(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ):
     """A store that cannot be listed: nobody knows which names have files of their own."""
-    listing = rig.files.list
+    listing = rig.files.scan
 
-    async def deny() -> list[StoredFile]:
-        raise StoreUnavailable(rig.store.url, "not now")
+    async def deny() -> AsyncGenerator[Sequence[StoredFile], None]:
+        for url in (rig.store.url,):
+            raise StoreUnavailable(url, "not now")
+        yield ()
 
-    monkeypatch.setattr(rig.files, "list", deny)
+    monkeypatch.setattr(rig.files, "scan", deny)
     rig.files.put(KEY, pem(WWW))
     async with rig.provider(refresh_s=0.05) as provider:
         shared = await ask(provider, MAIL)
@@ -256,7 +273,7 @@ async def test_before_the_first_listing_each_name_is_looked_up(
         assert (await ask(provider, WWW)).key == KEY
         await ask(provider, SHOP)
         assert provider.usage[0] == 3
-        monkeypatch.setattr(rig.files, "list", listing)
+        monkeypatch.setattr(rig.files, "scan", listing)
         while provider.usage[0] != 2:
             await asyncio.sleep(0.001)
         assert provider.known(HostName.parse("n.contoso.example")) is shared

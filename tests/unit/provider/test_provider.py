@@ -1,7 +1,7 @@
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
 
 import pytest
 
@@ -22,6 +22,7 @@ from centcert.provider import provider as provider_module
 from centcert.provider.events import (
     Hit,
     Kept,
+    Listed,
     Refreshed,
     Refused,
     Unusable,
@@ -297,6 +298,7 @@ async def test_a_stale_name_is_served_at_once_and_refreshed_behind(rig: Rig):
     rig.files.put(KEY, pem(WWW))
     async with rig.provider() as provider:
         credential = await provider.credential(WWW)
+        await rig.until(Listed)
         rig.clock.advance(300)
         rig.store.hold()
         assert provider.known(WWW) is credential
@@ -484,14 +486,16 @@ async def test_a_listing_that_fails_under_a_watch_is_asked_for_again_soon(
 ):
     monkeypatch.setattr("centcert.provider.freshness.REWATCH_S", (0.01, 0.01))
     failures = [StoreUnavailable(rig.store.url, "once")]
-    list_well = rig.store.list
+    list_well = rig.store.scan
 
-    async def list_badly_once() -> list[StoredFile]:
+    async def list_badly_once() -> AsyncGenerator[Sequence[StoredFile], None]:
+        async with aclosing(list_well()) as batches:
+            async for batch in batches:
+                yield batch
         if failures:
             raise failures.pop()
-        return await list_well()
 
-    monkeypatch.setattr(rig.store, "list", list_badly_once)
+    monkeypatch.setattr(rig.store, "scan", list_badly_once)
     async with rig.provider() as provider:
         await rig.until(WatchFailed)
         assert codes(provider) == {"changes-unseen": rig.store.url}
@@ -648,14 +652,15 @@ async def test_a_listing_that_misses_a_file_withdraws_nothing(
 ):
     """Guards: an absence was confirmed by the very listing that had told it."""
 
-    async def list_nothing() -> list[StoredFile]:
-        return []
+    async def list_nothing() -> AsyncGenerator[Sequence[StoredFile], None]:
+        for _ in range(0):
+            yield ()
 
     rig.files.put(KEY, pem(WWW))
     async with rig.provider(refresh_s=0.05) as provider:
         await provider.credential(WWW)
         await listed(rig)
-        monkeypatch.setattr(rig.files, "list", list_nothing)
+        monkeypatch.setattr(rig.files, "scan", list_nothing)
         await rig.until_true(lambda: not {"Refreshed", "Withdrawn"}.isdisjoint(rig.kinds()))
         assert provider.known(WWW) is not None
     assert "Withdrawn" not in rig.kinds()
@@ -666,8 +671,9 @@ async def test_a_file_that_is_denied_and_not_listed_is_not_withdrawn(
 ):
     """A link that leads out of the folder now: its listing leaves it out, its fetch is denied."""
 
-    async def list_nothing() -> list[StoredFile]:
-        return []
+    async def list_nothing() -> AsyncGenerator[Sequence[StoredFile], None]:
+        for _ in range(0):
+            yield ()
 
     async def deny(key: str) -> Blob | None:
         raise StoreDenied(rig.files.url, f"{key} is denied.")
@@ -676,7 +682,7 @@ async def test_a_file_that_is_denied_and_not_listed_is_not_withdrawn(
     async with rig.provider(refresh_s=0.05) as provider:
         await provider.credential(WWW)
         await listed(rig)
-        monkeypatch.setattr(rig.files, "list", list_nothing)
+        monkeypatch.setattr(rig.files, "scan", list_nothing)
         monkeypatch.setattr(rig.files, "fetch", deny)
         await rig.until_true(lambda: not {"Kept", "Withdrawn"}.isdisjoint(rig.kinds()))
         assert provider.known(WWW) is not None
