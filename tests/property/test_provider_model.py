@@ -276,9 +276,7 @@ class Machine(RuleBasedStateMachine):
         waited, self.waiting = self.waiting, {}
         behind, self.behind = self.behind, set()
         if not self.failing:
-            for name in behind:
-                self.look_up(name, copies=False)
-            for name in waited:  # what they were told may be older than the latest change
+            for name in (*behind, *waited):  # what they were told may be older than that
                 self.outcome(HostName(name))
                 self.settle()
                 self.look_up(name)
@@ -336,8 +334,10 @@ class Machine(RuleBasedStateMachine):
             self.keep_in_memory(name, found)
             return
         wildcard = wildcard_of(name)
-        self.copies[wildcard] = found
-        if not self.has_own_file(name):
+        if self.has_own_file(name):
+            self.copies[name] = found
+        else:
+            self.copies[wildcard] = found
             self.copies.pop(name, None)
         if self.has_own_file(name) or self.may_have_own_file(name):
             self.keep_in_memory(name, found)

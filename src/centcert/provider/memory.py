@@ -134,12 +134,15 @@ class Memory:
         self._remember(name, entry, changed=False)
 
     def keep(self, name: HostName, answer: Loaded, *, own_is_gone: bool) -> None:
-        """Keep a copy of what answers ``name``; if its own file is gone, none of that."""
+        """Keep a copy of what answers ``name``, also if its own file is there and is bad.
+
+        ``own_is_gone``: it is not there, so that ``name`` shares what answers others.
+        """
         if self._last_good is None:
             return
-        place = self._place_of_copy(name, answer.credential)
+        place = self._place_of_copy(name, answer.credential) if own_is_gone else name
         self._last_good.keep(place, answer.version, answer.credential)
-        if place != name and own_is_gone:
+        if place != name:
             self._last_good.forget(name)
 
     def withdraw(self, name: HostName, until: float) -> bool:
