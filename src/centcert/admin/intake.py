@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+from centcert.admin.facts import printable
 from centcert.credential import MAX_BLOB_BYTES, Credential, decode
 from centcert.errors import BadBlob, PublishRefused, SettingsError, WrongPassword
 from centcert.pem import BEGIN, read_pem
@@ -41,7 +42,7 @@ class GivenFile:
     """What one file holds.
 
     Attributes:
-        name: its path as it was given.
+        name: its path as it was given, printable.
         private_key: if there is one.
         certificates: in the file's order.
     """
@@ -83,7 +84,7 @@ def read_file(
         PublishRefused: it cannot be used, needs a password that is not given, or holds
             several keys.
     """
-    name = str(path)
+    name = printable(str(path))  # of a folder's files, anybody may have named one
     data = _bytes_of(path)
     is_pem = BEGIN in data
     if is_pem and len(_PRIVATE_KEY.findall(data)) > 1:

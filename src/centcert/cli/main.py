@@ -61,6 +61,7 @@ def main() -> None:
     """Run the command line and exit; every error is one sentence on standard error."""
     _open_standard_streams()
     try:
+        _check_arguments()
         code = centcert(standalone_mode=False)
     except click.ClickException as error:
         error.show()
@@ -77,6 +78,15 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     sys.exit(code)
+
+
+def _check_arguments() -> None:
+    """Refuse what could be no setting, and no text of JSON."""
+    for argument in sys.argv[1:]:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            raise click.UsageError(f"{argument!a} is not UTF-8.") from error
 
 
 def _open_standard_streams() -> None:

@@ -1,12 +1,14 @@
-"""``centcert`` with standard streams that are closed or full, and where hostile text would show."""
+"""``centcert`` with closed or full standard streams, and with arguments that are hostile text."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
+from centcert.testing import Authority
 from tests.commands import centcert
 from tests.served import CENTCERT
 
@@ -64,3 +66,24 @@ def test_an_error_quotes_no_commands_to_the_terminal(store: Path):
         f"centcert: {store}/a\\x1b[2J\\nb.pfx: it is not a whole PKCS #12 file: if no writer is at"
         " work, export it again.\n"
     )
+
+
+def test_a_published_files_name_is_printed_as_text(store: Path):
+    issued = Authority().issue("www.example")
+    (store / "a\x1b[2J\n").write_bytes(issued.pem())
+    done = centcert("publish", store / "a\x1b[2J\n", "--store", store)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{store}/a\\x1b[2J\\n\n  certificate   www.example, issued by")
+
+
+@pytest.mark.parametrize("arguments", [("list", "--store"), ("publish", "--json", "--store=/", "")])
+def test_arguments_that_are_no_text_are_wrong_usage(tmp_path: Path, arguments: tuple[str, ...]):
+    """Guards: they came as far as the cache or the JSON, and failed there."""
+    done = subprocess.run(
+        [*CENTCERT, *arguments, os.fsencode(tmp_path) + b"/\xff"],
+        capture_output=True,
+        timeout=40,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == f"Error: '{tmp_path}/\\udcff' is not UTF-8.\n".encode()
