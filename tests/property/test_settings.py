@@ -98,7 +98,7 @@ def test_settings_are_read_or_refused_in_one_line(
     ):
         refusal = None
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("centcert.admin.settings_file._read_toml", lambda _, raw=raw: raw)
+            patch.setattr("centcert.admin.settings_file.read_toml", lambda _, raw=raw: raw)
             try:
                 read_settings(Path("file"), {})
             except SettingsError as error:
