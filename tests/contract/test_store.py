@@ -10,6 +10,7 @@ import pytest
 
 from centcert.errors import BlobTooLarge, StoreUnavailable
 from centcert.stores import MAX_BLOB_BYTES, Blob, Change
+from centcert.stores.base import BATCH
 from tests.contract.places import PLACES
 
 if TYPE_CHECKING:
@@ -173,6 +174,43 @@ async def test_the_listing_holds_what_is_too_large_to_fetch(place: Place):
     place.put(KEY, b"x" * (MAX_BLOB_BYTES + 1))
     (file,) = await place.store.list()
     assert (file.key, file.size) == (KEY, MAX_BLOB_BYTES + 1)
+
+
+async def test_a_listing_comes_in_batches(place: Place):
+    keys = {f"{number}.pfx" for number in range(2 * BATCH + 1)}
+    for key in keys:
+        place.put(key, b"here")
+    async with aclosing(place.store.scan()) as batches:
+        read = [[file.key for file in batch] async for batch in batches]
+    assert all(0 < len(batch) <= BATCH for batch in read)
+    assert len(read) > 2
+    assert sorted(key for batch in read for key in batch) == sorted(keys), "each once"
+    assert {file.key for file in await place.store.list()} == keys
+
+
+async def test_who_leaves_a_listing_leaves_the_store_usable(place: Place):
+    for number in range(2 * BATCH + 1):
+        place.put(f"{number}.pfx", b"here")
+    for _ in range(3):
+        async with aclosing(place.store.scan()) as batches:
+            await anext(batches)
+            asking = asyncio.ensure_future(anext(batches))
+            await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+    assert len(await place.store.list()) == 2 * BATCH + 1
+    assert (await fetched(place.store, "0.pfx")).data == b"here"
+
+
+async def test_a_listing_under_way_ends_when_the_store_is_closed(place: Place):
+    for number in range(2 * BATCH + 1):
+        place.put(f"{number}.pfx", b"here")
+    async with aclosing(place.store.scan()) as batches:
+        await anext(batches)
+        await place.store.close()
+        with pytest.raises(StoreUnavailable):
+            async for _ in batches:
+                pass
 
 
 # --- watch --------------------------------------------------------------------

@@ -16,6 +16,7 @@ from centcert.smb3.errors import SmbError
 from centcert.smb3.handshake import Handshake
 from centcert.smb3.login import PasswordLogin, prove
 from centcert.smb3.operations import Limits
+from centcert.smb3.replies import DirectoryEntry
 from centcert.smb3.wire import Command, Frames, Reply, frame, replies_in
 from tests.smb3_peer import (
     Peer,
@@ -96,7 +97,7 @@ def as_bodies(raw: bytes) -> None:
 
 
 def as_a_listing(raw: bytes) -> None:
-    listing = operations.list_folder("", LIMITS)
+    listing = operations.list_folder("", LIMITS, list[DirectoryEntry]().extend)
     compound = next(listing)
     middle = len(raw) // 2
     answers = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from time import perf_counter
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -27,16 +28,17 @@ from centcert.smb3.watch import Watch
 from centcert.smb3.wire import Command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable
     from types import TracebackType
 
     from centcert.smb3.events import Event
     from centcert.smb3.handshake import Session
     from centcert.smb3.login import Login
-    from centcert.smb3.operations import Operation
+    from centcert.smb3.operations import Compound, Operation
     from centcert.smb3.replies import DirectoryEntry, FileInfo, TreeReply
     from centcert.smb3.requests import Access
     from centcert.smb3.sealing import Cipher
+    from centcert.smb3.wire import Reply
 
 _Result = TypeVar("_Result")
 
@@ -180,13 +182,46 @@ class Connection:
         return await self._told("stat", path, operations.stat(path), timeout_s)
 
     async def list_folder(self, path: str = "", *, timeout_s: float = 10.0) -> list[DirectoryEntry]:
-        """List a folder: files and sub-folders, in the server's order.
+        """List a folder: the entries of all its ``pages`` at once."""
+        async with aclosing(self.pages(path, timeout_s=timeout_s)) as pages:
+            return [entry async for page in pages for entry in page]
 
-        The server is busy with it for about 12 microseconds an entry, and the
-        connection's other calls wait meanwhile: use a connection of its own.
+    async def pages(
+        self, path: str = "", *, timeout_s: float = 10.0
+    ) -> AsyncGenerator[list[DirectoryEntry], None]:
+        """List a folder bit by bit: files and sub-folders, in the server's order.
+
+        The next page is asked for when the caller has done with one. The server is busy
+        with it for about 12 microseconds an entry, and the connection's other calls wait
+        meanwhile: use a connection of its own.
+
+        Args:
+            path: of a folder.
+            timeout_s: for each page.
         """
-        operation = operations.list_folder(path, self._limits)
-        return await self._told("list_folder", path, operation, timeout_s)
+        page: list[DirectoryEntry] = []
+        operation = operations.list_folder(path, self._limits, page.extend)
+        began, outcome, count = perf_counter(), "cancelled", 0
+        try:
+            compound = next(operation)
+            while True:
+                compound = operation.send(await self._exchange(compound, timeout_s))
+                if page:
+                    count += len(page)
+                    yield page.copy()
+                    page.clear()
+        except StopIteration:
+            outcome = "done"
+        except BaseException as error:
+            if isinstance(error, SmbError):
+                outcome = str(error)
+            self._give_up(operation)
+            raise
+        finally:
+            if self._on_event is not None:
+                size = count if outcome == "done" else None
+                duration_s = perf_counter() - began
+                self._on_event(OperationEnded("list_folder", path, outcome, size, duration_s))
 
     async def watch(self, path: str = "", *, timeout_s: float = 0.5) -> Watch:
         """Begin to watch a folder, not what is below it.
@@ -302,6 +337,13 @@ class Connection:
         finally:
             timer.cancel()
 
+    async def _exchange(self, compound: Compound, timeout_s: float) -> list[Reply]:
+        timer = self._loop.call_later(timeout_s, self._link.miss, timeout_s)
+        try:
+            return await self._link.exchange(compound)
+        finally:
+            timer.cancel()
+
     def _give_up(self, operation: Operation[_Result]) -> None:
         """Let an operation that holds a folder open close it; nobody waits for that."""
         try:
@@ -377,6 +419,4 @@ def _outcome_of(kind: str, result: object) -> tuple[str, int | None]:
         return "absent", None
     if isinstance(result, File):
         return "done", len(result.data)
-    if isinstance(result, list):
-        return "done", len(result)
     return "done", None

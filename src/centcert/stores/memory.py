@@ -76,6 +76,7 @@ class MemoryStore(Store):
         self._check_open()
         files = tuple(file for _, file in self._files.values())
         for start in range(0, len(files), BATCH):
+            self._check_open()
             yield files[start : start + BATCH]
 
     async def watch(self) -> AsyncGenerator[Change, None]:

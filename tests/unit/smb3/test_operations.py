@@ -10,6 +10,7 @@ import pytest
 from centcert.smb3 import operations
 from centcert.smb3.errors import FileChanging, FileTooLarge, ProtocolViolation, StatusError
 from centcert.smb3.operations import Limits
+from centcert.smb3.replies import DirectoryEntry
 from centcert.smb3.requests import Access
 from centcert.smb3.status import Kind
 from centcert.smb3.wire import Command, Reply, replies_in
@@ -162,7 +163,7 @@ def test_an_error_of_opening_says_what_it_means(status: int, kind: Kind):
         operations.fetch("www.pfx", 1000, LIMITS),
         operations.stat("www.pfx"),
         operations.rights("www.pfx"),
-        operations.list_folder("www", LIMITS),
+        operations.list_folder("www", LIMITS, list[DirectoryEntry]().extend),
         operations.rename("a", "b", replace=True),
         operations.delete("a"),
         operations.write_new("a", b"content", LIMITS),
@@ -175,7 +176,8 @@ def test_an_error_of_opening_says_what_it_means(status: int, kind: Kind):
 
 
 def test_a_listing_goes_on_until_there_is_no_more_and_closes():
-    listing = operations.list_folder("", LIMITS)
+    entries: list[DirectoryEntry] = []
+    listing = operations.list_folder("", LIMITS, entries.extend)
     compound = next(listing)
     assert commands(compound) == [Command.CREATE, Command.QUERY_DIRECTORY]
     page = folder_page("a.pfx", "b.pfx")
@@ -187,13 +189,14 @@ def test_a_listing_goes_on_until_there_is_no_more_and_closes():
     assert commands(compound) == [Command.CLOSE]
     assert b"F" * 16 in compound[0].body
 
-    entries = finish(listing, answers(compound))
+    finish(listing, answers(compound))
 
     assert [entry.name for entry in entries] == ["a.pfx", "b.pfx", "c.pfx"]
 
 
 def test_a_listing_that_is_thrown_at_closes_its_folder():
-    listing = operations.list_folder("", LIMITS)
+    entries: list[DirectoryEntry] = []
+    listing = operations.list_folder("", LIMITS, entries.extend)
     listing.send(answers(next(listing), opened(0), folder_page("a.pfx")))
 
     compound = listing.throw(RuntimeError())
@@ -202,7 +205,8 @@ def test_a_listing_that_is_thrown_at_closes_its_folder():
 
 
 def test_a_listing_that_fails_closes_its_folder_and_says_so():
-    listing = operations.list_folder("", LIMITS)
+    entries: list[DirectoryEntry] = []
+    listing = operations.list_folder("", LIMITS, entries.extend)
     compound = listing.send(answers(next(listing), opened(0), 0xC0000022))
     assert commands(compound) == [Command.CLOSE]
 

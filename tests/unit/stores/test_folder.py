@@ -546,6 +546,25 @@ async def test_a_hanging_mount_harms_nobody(path: Path, monkeypatch: pytest.Monk
                     await asyncio.sleep(0.01)
 
 
+async def test_who_leaves_a_listing_leaves_nothing_open(store: FolderStore, path: Path):
+    for number in range(2_000):
+        (path / f"{number}.pfx").touch()
+    await store.list()
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    for turns in range(20):
+        async with aclosing(store.scan()) as batches:
+            await anext(batches)
+            asking = asyncio.ensure_future(anext(batches))
+            for _ in range(turns % 3):
+                await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+    await store.list()  # by then every thread has done with what was left to it
+    async with asyncio.timeout(20):
+        while len(os.listdir("/proc/self/fd")) > before:  # noqa: PTH208
+            await asyncio.sleep(0.01)
+
+
 async def test_the_loop_runs_on_while_many_files_are_listed(store: FolderStore, path: Path):
     for number in range(5_000):
         (path / f"{number}.pfx").touch()
