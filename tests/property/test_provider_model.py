@@ -805,4 +805,4 @@ Machine.TestCase.settings = settings(
     stateful_step_count=30,
     suppress_health_check=[HealthCheck.too_slow],
 )
-TestProvider = Machine.TestCase
+TestProvider = pytest.mark.timeout(240)(Machine.TestCase)  # 13 s as a rule
