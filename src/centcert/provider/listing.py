@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from array import array
+from mmap import mmap
 from typing import TYPE_CHECKING, Final
 
 from centcert.names import ascii_key
@@ -38,12 +39,12 @@ class Fingerprints:
 
     def __init__(self) -> None:
         self._gathered = array("Q")
-        self._table = array("Q", [0])
+        self._table = memoryview(bytes(8)).cast("Q")
 
     @property
     def used_bytes(self) -> int:
         """The memory of the settled set."""
-        return self._table.itemsize * len(self._table)
+        return self._table.nbytes
 
     def gather(self, fingerprints: Iterable[int]) -> None:
         """Take more of them in."""
@@ -52,11 +53,7 @@ class Fingerprints:
     async def settle(self) -> None:
         """Enter what was gathered into a table, slice by slice."""
         gathered, self._gathered = self._gathered, array("Q")
-        table, left = array("Q"), 8 * (int(len(gathered) * SLOTS_A_KEY) + 1)
-        while left:
-            table.frombytes(ZEROS[:left])
-            left -= min(left, len(ZEROS))
-            await asyncio.sleep(0)
+        table = await _empty_table(int(len(gathered) * SLOTS_A_KEY) + 1)
         for start in range(0, len(gathered), SLICE):
             _enter(table, gathered[start : start + SLICE])
             await asyncio.sleep(0)
@@ -131,7 +128,17 @@ def alias(ascii_spelling: str) -> str:
     return _ALIAS + ascii_spelling
 
 
-def _enter(table: array[int], fingerprints: Iterable[int]) -> None:
+async def _empty_table(slots: int) -> memoryview:
+    # Not an array: the heap would keep its memory for later when it is dropped.
+    memory = mmap(-1, 8 * slots)
+    for start in range(0, len(memory), len(ZEROS)):
+        end = min(start + len(ZEROS), len(memory))
+        memory[start:end] = ZEROS[: end - start]
+        await asyncio.sleep(0)
+    return memoryview(memory).cast("Q")
+
+
+def _enter(table: memoryview, fingerprints: Iterable[int]) -> None:
     for wanted in fingerprints:
         slot = wanted % len(table)
         while table[slot]:

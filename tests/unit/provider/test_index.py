@@ -60,7 +60,7 @@ async def test_a_key_in_unicode_is_found_by_its_spelling_in_ascii():
     assert not index.may_hold_spelling("xn--bcher-kva.example.pem")
 
 
-async def test_a_key_takes_at_most_twenty_bytes_and_thrice_that_while_it_is_listed():
+async def test_a_key_takes_at_most_twenty_bytes_and_thirty_more_while_it_is_listed():
     """A listing of a million files was 400 MB of Python objects, and 300 MB stayed."""
     count = 100_000
     index = Index()
@@ -77,9 +77,8 @@ async def test_a_key_takes_at_most_twenty_bytes_and_thrice_that_while_it_is_list
             index.replace(listing, settled=added)
             del listing
             now, peak = tracemalloc.get_traced_memory()
-            assert (peak - before) / count <= 60
-        assert now / count <= 20
-        assert index.used_bytes / count <= 20
+            assert (peak - before) / count <= 30
+        assert now / count + index.used_bytes / count <= 20
         assert len(index) == count
     finally:
         tracemalloc.stop()
