@@ -40,6 +40,9 @@ class Request(msgspec.Struct, frozen=True):
     passwords: tuple[bytes, ...]
     cpu_s: float
 
+    def __repr__(self) -> str:
+        return f"Request(key={self.key!r}, {len(self.data)} bytes)"
+
 
 class Decoded(msgspec.Struct, frozen=True, tag=True):
     """The file is a credential."""

@@ -176,13 +176,9 @@ class _Record:
         read = facts(said.credential) if isinstance(said, Loaded) else None
         error = self._passed_over.get(key)
         if error is not None:
-            return Step(
-                key,
-                wildcard,
-                "unusable",
-                f"cannot be used: {error.sentence.removesuffix('.')}.",
-                read,
-            )
+            end = "" if error.sentence.endswith((".", "?")) else "."
+            sentence = f"cannot be used: {error.sentence}{end}"
+            return Step(key, wildcard, "unusable", sentence, read)
         if self.answer is not None and key == self.answer.key:
             return Step(key, wildcard, "answers", self._answers(self.answer.credential), read)
         sentence = "passed over: its certificate is outside its dates."

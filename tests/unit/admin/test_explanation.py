@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from centcert.admin.explanation import Explanation, explain
+from centcert.credential import MAX_BLOB_BYTES
 from centcert.errors import StoreUnavailable
 from centcert.frontend import Backend, Listener, Site, TcpAddress
 from centcert.names import HostName
@@ -138,3 +139,11 @@ async def test_a_bad_file_is_said_to_be_bad(store: MemoryStore, authority: Autho
     assert found.condition == "bad"
     assert outcomes(found) == ["unusable", "absent", "absent", "absent"]
     assert found.steps[0].sentence.startswith("cannot be used: ")
+    assert found.steps[0].sentence.endswith("export it again.")
+
+
+async def test_a_question_ends_as_one(store: MemoryStore):
+    store.put(KEY, bytes(MAX_BLOB_BYTES + 1))
+    found = await ask(store)
+    assert outcomes(found)[0] == "unusable"
+    assert found.steps[0].sentence.endswith("is it a certificate at all?")

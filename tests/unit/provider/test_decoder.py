@@ -53,6 +53,12 @@ def issued(authority: Authority) -> Issued:
     return authority.issue("www.contoso.example")
 
 
+def test_a_request_shows_no_secret(issued: Issued):
+    request = Request("a.pfx", issued.pem(), (PASSWORD,), 1.0)
+    assert repr(request) == f"Request(key='a.pfx', {len(issued.pem())} bytes)"
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(request), type=Request) == request
+
+
 def blob(data: bytes) -> Blob:
     return Blob("www.contoso.example.pfx", data, "1")
 
