@@ -69,7 +69,7 @@ def test_a_sound_set_up_is_told_in_full(store: Path, tmp_path: Path):
             " start one with `centcert serve`, or name its socket with --control."
         ),
         f"  ok     secret {tmp_path}/password: It can be read, and by nobody else.",
-        f"  ok     store {store}: 1 files, 1 of them by host names.",
+        f"  ok     store {store}: 1 file, 1 of them by host names.",
         f"  ok     store {store}: {NAME}.pfx can be read.",
         f"  ok     case {store}: Case matters in file names: only lower-case ones are found.",
         f"  ok     account {store}: No other user of this machine can read keys.",

@@ -75,7 +75,7 @@ def test_the_service_has_its_own_user_one_right_and_its_secret(
         """)  # fmt: skip
     log = (tmp_path / "out" / "log").read_text(encoding="utf-8")
     assert said.splitlines() == [
-        "found         1 files, 1 named as certificates",
+        "found         1 file, 1 named as certificates",
         "600",
         "started",
         "StatusText=Serving certificates from /etc/centcert/store on 0.0.0.0:443, [::]:443.",

@@ -131,7 +131,9 @@ async def _store(url: str, settings: StoreSettings) -> AsyncIterator[Check]:
             yield Check("store", url, "wrong", str(error))
             return
         keys = [file.key for file in files if pattern_of(file.key) is not None]
-        yield Check("store", url, "good", f"{len(files)} files, {len(keys)} of them by host names.")
+        noun = "file" if len(files) == 1 else "files"
+        said = f"{len(files)} {noun}, {len(keys)} of them by host names."
+        yield Check("store", url, "good", said)
         for check in _connection(url, events):
             yield check
         if keys:

@@ -260,7 +260,9 @@ def _rows_of_change(changed: Changed) -> list[tuple[str, str]]:
     rows = [("removed", file) for file in changed.removed]
     found = changed.found
     if found is not None:
-        rows.append(("found", f"{found.files} files, {found.certificates} named as certificates"))
+        noun = "file" if found.files == 1 else "files"
+        said = f"{found.files} {noun}, {found.certificates} named as certificates"
+        rows.append(("found", said))
         if found.server is not None:
             rows.append(("server", f"{found.server}, SMB {found.dialect}, {found.cipher}"))
     if changed.node_problem is not None:

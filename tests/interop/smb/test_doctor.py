@@ -41,7 +41,7 @@ def test_a_sound_share_is_told_in_full(start_samba: Start, authority: Authority,
     told = [(check.what, check.state, check.sentence) for check in checks(samba, tmp_path)]
     assert told[1:] == [
         ("secret", "good", "It can be read, and by nobody else."),
-        ("store", "good", "1 files, 1 of them by host names."),
+        ("store", "good", "1 file, 1 of them by host names."),
         ("connection", "good", "SMB 3.1.1, sealed with AES-128-GCM."),
         ("clock", "good", "The server's clock and this one agree."),
         ("store", "good", f"{KEY} can be read."),
