@@ -254,6 +254,18 @@ def test_a_terminal_is_given_what_it_has_room_for(filled: Path, key_password: Pa
     assert "Not shown" not in wide
 
 
+def test_one_long_file_name_pushes_nothing_out(filled: Path, key_password: Path, tmp_path: Path):
+    """Guards: everything but the file names was left out, on account of one."""
+    long = "contoso-" + "l" * 200 + ".pfx"
+    shutil.copy(filled / "www.contoso.example.pfx", tmp_path / long)
+    shown = at_terminal(tmp_path, key_password, 80)
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown).replace("\r\n", "\n")
+    titles, row = plain[plain.index("FILE ") :].splitlines()[:2]
+    assert titles.split() == ["FILE", "ISSUED", "BY", "KEY", "EXPIRES", "STATE"]
+    assert row.startswith(f"contoso-{'l' * 23}…  ")
+    assert row.endswith("  RSA 2048  2099-12-31  unused")
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
