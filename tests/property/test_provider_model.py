@@ -280,11 +280,20 @@ class Machine(RuleBasedStateMachine):
                 self.outcome(HostName(name))
                 self.settle()
                 self.look_up(name)
+                self.note_copy_on_the_way(wildcard_of(name))
             self.visit_stale()
             for name in tuple(self.in_memory):
                 self.refresh(name)
         for name, task in waited.items():
             self.check_waited(name, task)
+
+    def note_copy_on_the_way(self, wildcard: str) -> None:
+        """Before a name had a file of its own, the wildcard's may have answered it."""
+        copies = self.provider._last_good
+        assert copies is not None
+        found, _ = self.choose(wildcard)
+        if found is not None and wildcard not in self.copies and copies.has(HostName(wildcard)):
+            self.copies[wildcard] = found
 
     def visit_stale(self) -> None:
         """What time alone has changed, only a visit brings to light."""
