@@ -132,7 +132,7 @@ class Store(ABC):
     def scan(self) -> AsyncGenerator[Sequence[StoredFile], None]:
         """Yield every file of the folder that can be fetched, in no certain order.
 
-        In batches of at most ``BATCH``, at the caller's pace: who keeps none of them has
+        In batches of at most 500 (``base.BATCH``), at the caller's pace: who keeps none of them has
         no more in memory for a million files than for a thousand. What is made or removed
         meanwhile may be among them. What was yielded is no listing if an error follows.
 
