@@ -17,7 +17,8 @@ def bind(address: TcpAddress, *, shared: bool = False) -> list[socket.socket]:
 
     Args:
         address: without a host every address of the machine: IPv4's, IPv6's, or both.
-        shared: whether other sockets may be bound there too (socket(7), SO_REUSEPORT).
+        shared: whether more sockets may be bound there afterwards (socket(7), SO_REUSEPORT).
+            There must be none yet: another node on the same port would go unnoticed.
 
     Raises:
         OSError: one of the places cannot be had; nothing stays bound.
@@ -25,11 +26,12 @@ def bind(address: TcpAddress, *, shared: bool = False) -> list[socket.socket]:
     found = socket.getaddrinfo(
         address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
+    bound: list[socket.socket] = []
     with ExitStack() as stack:
-        bound = [
-            stack.enter_context(bind_one(family, where, shared=shared))
-            for family, where in dict.fromkeys((family, where) for family, *_, where in found)
-        ]
+        for family, where in dict.fromkeys((family, where) for family, *_, where in found):
+            if shared and where[1]:
+                bind_one(family, where).close()
+            bound.append(stack.enter_context(bind_one(family, where, shared=shared)))
         stack.pop_all()
     return bound
 

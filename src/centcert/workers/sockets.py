@@ -8,13 +8,14 @@ its successor, and with fewer workers than sockets some accept from several.
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING
 
 from centcert.errors import SettingsError
 from centcert.frontend.addresses import reason_of
+from centcert.frontend.binding import bind, bind_one
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Collection, Mapping, Sequence
 
     from centcert.frontend.addresses import TcpAddress
@@ -49,11 +50,12 @@ class ListeningSockets:
         try:
             for address in addresses:
                 if address not in self._bound and address not in self._passed:
-                    opened[address] = [[one] for one in _places(address)]
+                    opened[address] = [[one] for one in bind(address, shared=True)]
             for address in addresses:
                 for place in self._bound.get(address, opened.get(address, [])):
                     while len(place) < workers:
-                        place.append(_bound(place[0].family, place[0].getsockname()))
+                        where = place[0].getsockname()
+                        place.append(bind_one(place[0].family, where, shared=True))
         except OSError as error:
             _close(opened.values())
             raise SettingsError(f"Cannot listen on {address}: {reason_of(error)}.") from error
@@ -84,39 +86,6 @@ class ListeningSockets:
             for one in sockets:
                 one.close()
         self._passed = {}
-
-
-def _places(address: TcpAddress) -> list[socket.socket]:
-    """Bind a socket at every place that ``address`` stands for, as asyncio does."""
-    found = socket.getaddrinfo(
-        address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
-    bound: list[socket.socket] = []
-    try:
-        for family, where in dict.fromkeys((family, where) for family, *_, where in found):
-            if where[1]:  # else another node on the same port would go unnoticed
-                _bound(family, where, shared=False).close()
-            bound.append(_bound(family, where))
-    except OSError:
-        _close([[bound]])
-        raise
-    return bound
-
-
-def _bound(
-    family: int, where: tuple[str | int | bytes, ...], *, shared: bool = True
-) -> socket.socket:
-    one = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
-        if family == socket.AF_INET6:
-            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        one.bind(where)
-    except OSError:
-        one.close()
-        raise
-    return one
 
 
 def _close(addresses: Collection[list[list[socket.socket]]]) -> None:
