@@ -288,3 +288,28 @@ def test_a_store_that_is_not_there(tmp_path: Path):
     assert (said.returncode, said.stdout) == (1, "")
     assert said.stderr.startswith("centcert: ")
     assert "Traceback" not in said.stderr
+
+
+def test_what_is_there_and_cannot_be_served_is_listed_with_its_reason(
+    tmp_path: Path, key_password: Path
+):
+    """Guards: links that lead out, as certbot makes them, were left out without a word."""
+    store = tmp_path / "store"
+    store.mkdir()
+    (tmp_path / "outside.pfx").touch()
+    (store / "linked.example.pfx").symlink_to("../outside.pfx")
+    (store / "folder.example.pfx").mkdir()
+    os.mkfifo(store / "fifo.example.pfx")
+    os.mknod(os.fsencode(store) + b"/caf\xe9.example.pfx")
+    said = listed(store, key_password)
+    assert said.returncode == 1
+    for line in (
+        "  caf\\xe9.example.pfx: its name is not UTF-8: rename it (bad-name)",
+        "  fifo.example.pfx: it is no regular file: put one in its place (not-a-file)",
+        "  folder.example.pfx: it is no regular file: put one in its place (not-a-file)",
+        (
+            f"  linked.example.pfx: linked.example.pfx in {store} is a symbolic link that leads out of"
+            " the store's folder: copy the file there instead (store-denied)"
+        ),
+    ):
+        assert line in said.stdout.splitlines()

@@ -23,15 +23,16 @@ from centcert.errors import (
     WrongPassword,
 )
 from centcert.provider.decoder import Decoder
+from centcert.stores import FolderStore, StoredFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
 
     from cryptography import x509
 
     from centcert.admin.inventory.cache import Cache
     from centcert.credential import Credential
-    from centcert.stores import Store, StoredFile
+    from centcert.stores import Store
 
 FETCHES: Final = 32
 """Files fetched and decoded at once: 8 MiB of memory at 256 KiB each, and a quarter of what a node
@@ -131,6 +132,7 @@ async def read_stock(
     """
     listed = await store.list()
     files = [file for file in listed if is_certificate_file(file.key)]
+    beyond_reach = await _beyond_reach(store, {file.key for file in listed})
     known = {file.key: cache.find(file.key, file.version) for file in files}
     done = [Inspected(file, found) for file in files if (found := known[file.key]) is not None]
     unknown = [file for file in files if known[file.key] is None]
@@ -154,7 +156,7 @@ async def read_stock(
             except ExceptionGroup as failures:  # one says what is wrong with the store
                 raise failures.exceptions[0] from None
     cache.replace(done)
-    return Stock(done, len(listed) - len(files))
+    return Stock(done + beyond_reach, len(listed) - len(files))
 
 
 def examine(credential: Credential) -> Readable:
@@ -165,6 +167,35 @@ def examine(credential: Credential) -> Readable:
         tuple(_called(one) for one in sent if _is_weakly_signed(one)),
         bool(credential.issuers) or sent[0].issuer == sent[0].subject,
     )
+
+
+async def _beyond_reach(store: Store, listed: Container[str]) -> list[Inspected]:
+    """Find what a folder holds besides the files that a store lists: nobody is served it."""
+    if not isinstance(store, FolderStore):
+        return []
+    try:
+        names = await asyncio.to_thread(os.listdir, store.url)
+    except OSError:  # it has gone since it was listed
+        return []
+    found = []
+    for name in names:
+        if name in listed or not is_certificate_file(name):
+            continue
+        reading = Unreadable("not-a-file", "it is no regular file: put one in its place")
+        try:
+            if await store.fetch(name) is not None:  # it has come since
+                continue
+        except BlobTooLarge as error:
+            reading = Unreadable(error.code, error.sentence)
+        except StoreDenied as error:
+            reading = Unreadable(StoreDenied.code, str(error))
+        except StoreBusy as error:
+            reading = Unreadable(StoreBusy.code, str(error))
+        shown = os.fsencode(name).decode(errors="backslashreplace")
+        if shown != name:
+            reading = Unreadable("bad-name", "its name is not UTF-8: rename it")
+        found.append(Inspected(StoredFile(shown, "", 0, 0.0), reading))
+    return found
 
 
 async def _inspect(
