@@ -308,8 +308,8 @@ def test_what_is_there_and_cannot_be_served_is_listed_with_its_reason(
         "  fifo.example.pfx: it is no regular file: put one in its place (not-a-file)",
         "  folder.example.pfx: it is no regular file: put one in its place (not-a-file)",
         (
-            f"  linked.example.pfx: linked.example.pfx in {store} is a symbolic link that leads out of"
-            " the store's folder: copy the file there instead (store-denied)"
+            f"  linked.example.pfx: linked.example.pfx in {store} is a symbolic link that leads out"
+            " of the store's folder: copy the file there instead (store-denied)"
         ),
     ):
         assert line in said.stdout.splitlines()
