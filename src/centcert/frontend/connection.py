@@ -254,7 +254,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         """Keep what the client sends for the backend, and read no more if that is much."""
         self._tls.receive(data)
         self._early += self._tls.read()
-        self._flush()
+        self._flush_answers()
         if len(self._early) >= MAX_EARLY_BYTES:
             self._transport.pause_reading()
 
@@ -311,7 +311,10 @@ class ClientConnection(asyncio.BufferedProtocol):
         session = self._tls
         session.receive(data)
         self._pass_on(session.read())
-        # What TLS itself answers: a key update, a refusal to renegotiate.
+        self._flush_answers()
+
+    def _flush_answers(self) -> None:
+        """Send what TLS itself answers: a key update, a refusal to renegotiate."""
         if self._flush() and self._transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
             self.abort()
 
