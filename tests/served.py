@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
 PATIENCE_S = 20.0
@@ -23,15 +24,17 @@ CENTCERT = [sys.executable, "-m", "centcert"]
 class Served:
     """``centcert serve`` with ``arguments``; used with ``with``, it listens, and ends at the end.
 
-    Its lines on standard error are ``lines``.
+    Its lines on standard error are ``lines``. ``command``: what takes its place.
     """
 
-    def __init__(self, *arguments: str | Path) -> None:
+    def __init__(
+        self, *arguments: str | Path, command: Sequence[str] = (*CENTCERT, "serve")
+    ) -> None:
         self.lines: list[str] = []
         self._state = tempfile.TemporaryDirectory(prefix="centcert-state-")
         self._more = threading.Condition()
         self.process = subprocess.Popen(
-            [*CENTCERT, "serve", *arguments],
+            [*command, *arguments],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

@@ -1,13 +1,15 @@
-"""``centcert serve --workers``: its processes, killed and replaced while clients come."""
+"""``centcert serve --workers``: its processes, killed, hung and replaced while clients come."""
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -19,6 +21,8 @@ from cryptography import x509
 
 from centcert.control import NodeStatus, ReadSettings, SettingsRead, Status, Trace, ask, tracing
 from centcert.testing import Authority
+from tests.impatient import HANGS_S
+from tests.interop.test_service import Manager
 from tests.served import CENTCERT, PATIENCE_S, Served
 
 if TYPE_CHECKING:
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 NAME, OTHER = "www.contoso.example", "other.contoso.example"
 TWO = ("--workers", "2", "--listen", "127.0.0.1:0")
 VISITORS = 4
+IMPATIENT = (sys.executable, "-m", "tests.impatient")
+PTRACE_SEIZE = 0x4206
 MANY = 16
 """Connections that are not all on one of two workers: it would take luck of 1 in 32,768."""
 
@@ -380,6 +386,100 @@ def test_each_worker_runs_the_application(
         assert answered == set(workers(served))
         served.process.send_signal(signal.SIGTERM)
         assert served.process.wait(PATIENCE_S) == 0
+
+
+# --- what hangs ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hurried_settings(store: Path, echo_backend: str, tmp_path: Path) -> Path:
+    file = tmp_path / "centcert.toml"
+    file.write_text(
+        f'[store]\nurl = "{store}"\n[workers]\ncount = 2\n'
+        f'[control]\nsocket = "{tmp_path / "control.sock"}"\n'
+        f'[[listen]]\naddress = "127.0.0.1:0"\nto = "{echo_backend}"\n'
+        '[limits]\nhandshake_timeout = "1 min"\n'
+    )
+    return file
+
+
+def hung(served: Served, what: str, pid: int) -> None:
+    """Wait until the journal says that it was killed for that."""
+    said = rf"^{what} \(process {pid}\) gave no sign of life for {HANGS_S:g} s and was killed"
+    served.line(said)
+
+
+def test_a_worker_that_hangs_is_replaced_and_its_clients_need_only_wait(
+    hurried_settings: Path, trusting: ssl.SSLContext
+):
+    with Served(hurried_settings, command=IMPATIENT) as served:
+        first, second = workers(served)
+        os.kill(first, signal.SIGSTOP)
+        clients = [socket.create_connection(served.address) for _ in range(MANY)]
+        hung(served, "Worker 1", first)
+        for client in clients:
+            client.settimeout(30)
+            with trusting.wrap_socket(client, server_hostname=NAME) as tls:
+                echoes(tls)
+        assert not is_alive(first)
+        assert second in workers(served), "whoever is well stays"
+
+
+def test_without_a_provider_process_that_answers_known_names_go_on_and_new_ones_wait(
+    hurried_settings: Path, trusting: ssl.SSLContext
+):
+    with Served(hurried_settings, command=IMPATIENT) as served:
+        clients = [connect(served, trusting) for _ in range(MANY)]  # so both workers know it
+        visits = Visits(served, trusting)
+        stopped = provider_process(served)
+        with visits.coming():
+            os.kill(stopped, signal.SIGSTOP)
+            with connect(served, trusting, OTHER) as client:
+                echoes(client)
+            hung(served, "The provider process", stopped)
+        assert not visits.failures
+        for client in clients:
+            client.close()
+
+
+def test_what_hangs_while_it_lets_connections_finish_is_killed(
+    hurried_settings: Path, trusting: ssl.SSLContext
+):
+    with Served(hurried_settings, command=IMPATIENT) as served:
+        clients = [connect(served, trusting) for _ in range(MANY)]
+        before = workers(served)
+        served.reload()
+        for worker in before:
+            os.kill(worker, signal.SIGSTOP)
+        for number, worker in enumerate(before, 1):
+            hung(served, f"Worker {number}", worker)
+        with connect(served, trusting) as client:
+            echoes(client)
+        for client in clients:
+            client.close()
+
+
+def test_a_manager_gets_signs_of_life_unless_something_hangs_for_good(
+    hurried_settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    manager = Manager(str(tmp_path / "notify"))
+    monkeypatch.setenv("NOTIFY_SOCKET", manager.name)
+    monkeypatch.setenv("WATCHDOG_USEC", "40000")
+    with manager.socket, Served(hurried_settings, command=IMPATIENT) as served:
+        first, _ = workers(served)
+        # What is traced lives on as a zombie until its tracer looks: as if in the kernel's hands.
+        ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+        ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+        assert not ptrace(PTRACE_SEIZE, first, None, None), os.strerror(ctypes.get_errno())
+        os.kill(first, signal.SIGSTOP)
+        served.line(rf"^Worker 1 \(process {first}\) hangs and cannot be killed either: ")
+        manager.socket.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            manager.silence()
+        os.waitpid(first, 0)
+        hung(served, "Worker 1", first)
+        manager.socket.settimeout(20)
+        assert manager.socket.recv(4096) == b"WATCHDOG=1"
 
 
 # --- commands -----------------------------------------------------------------------------

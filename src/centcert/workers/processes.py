@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, Protocol, Self, TypeAlias
 import msgspec
 
 from centcert.errors import CentcertError, SettingsError
+from centcert.workers.signs import Alive, Rhythm, Signs
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -63,7 +64,7 @@ class HaveRead(msgspec.Struct, frozen=True, tag="have-read"):
     refusal: str | None = None
 
 
-Note: TypeAlias = Ready | Failed | ReadAgain | HaveRead
+Note: TypeAlias = Ready | Alive | Failed | ReadAgain | HaveRead
 """What a process and its supervisor say to each other, one datagram each."""
 
 
@@ -116,15 +117,23 @@ class Child:
         what: names it in sentences: ``Worker 1``.
         began: when, by the monotonic clock.
         is_ready: whether it has said so.
+        signs: of its life.
     """
 
-    def __init__(self, what: str, work: Callable[[Channel], int], mine: Collection[Closes]) -> None:
+    def __init__(
+        self,
+        what: str,
+        work: Callable[[Channel], int],
+        mine: Collection[Closes],
+        rhythm: Rhythm,
+    ) -> None:
         """Fork.
 
         Args:
             what: for people.
             work: is done in the child, which ends with what it returns.
             mine: what the child must not keep open.
+            rhythm: of the signs of life that ``work`` gives.
 
         Raises:
             OSError: the system has no room for one more.
@@ -133,6 +142,7 @@ class Child:
         self.what = what
         self.began = time.monotonic()
         self.is_ready = False
+        self.signs = Signs(rhythm)
         self.failed: Failed | None = None
         supervisor = os.getpid()
         gc.freeze()  # what is shared stays shared: no collection writes to it
@@ -163,7 +173,7 @@ class Child:
             return 0
         if not pid:
             return None
-        while isinstance(note := self.channel.read(), Failed | Ready | ReadAgain):
+        while (note := self.channel.read()) is not None:
             if isinstance(note, Failed):
                 self.failed = note
         self.channel.close()
@@ -230,13 +240,12 @@ class Signals:
         os.close(self._read)
         os.close(self._write)
 
-    def wait(self, channels: Collection[Channel], until: float | None) -> list[signal.Signals]:
+    def wait(self, channels: Collection[Channel], until: float) -> list[signal.Signals]:
         """Wait for a signal, a note, or the time ``until``; return the signals."""
         poll = select.poll()
         for fd in (self._read, *(channel.end.fileno() for channel in channels)):
             poll.register(fd, select.POLLIN)
-        wait_s = None if until is None else max(0.0, until - time.monotonic())
-        poll.poll(None if wait_s is None else wait_s * 1_000)
+        poll.poll(max(0.0, until - time.monotonic()) * 1_000)
         try:
             return [signal.Signals(number) for number in os.read(self._read, 4_096)]
         except BlockingIOError:

@@ -24,6 +24,7 @@ from centcert.tls.contexts import ServerContexts
 from centcert.workers.processes import Child, Failed, HaveRead, ReadAgain, Ready, Signals
 from centcert.workers.provider_process import Shared, provide
 from centcert.workers.restarts import Restarts
+from centcert.workers.signs import Alive, Rhythm, giving_signs
 from centcert.workers.sockets import ListeningSockets
 from centcert.workers.worker import Place, work
 
@@ -103,6 +104,7 @@ class Supervisor:
         manager: is told what all processes together do.
         passed: sockets that listen already, by the listener they are for.
         file: the settings file, for who asks.
+        rhythm: of the signs of life that the processes give.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class Supervisor:
         *,
         passed: Mapping[TcpAddress, Sequence[socket.socket]],
         file: str | None,
+        rhythm: Rhythm | None = None,
     ) -> None:
         self._load = load
         self._run = run
@@ -121,6 +124,8 @@ class Supervisor:
         self._manager = manager
         self._passed = passed
         self._file = file
+        self._rhythm = rhythm or Rhythm()
+        self._round_ends = time.monotonic() + self._rhythm.every_s
         self._sockets = ListeningSockets(passed)
         self._contexts = ServerContexts()
         self._token = secrets.token_bytes(TOKEN_BYTES)
@@ -168,32 +173,61 @@ class Supervisor:
         """
         children = self._children()
         due = [post.due for post in self._posts if post.due is not None]
-        due += [] if (alive := self._manager.alive_again()) is None else [alive]
-        signals = self._signals.wait([child.channel for child in children], min(due, default=None))
+        due.append(self._round_ends)
+        # Who cannot even be killed is not mended here: then it is for the manager to do.
+        if not any(child.signs.is_stuck for child in children):
+            due += [] if (alive := self._manager.alive_again()) is None else [alive]
+        signals = self._signals.wait([child.channel for child in children], min(due))
         self._again = self._again or signal.SIGHUP in signals
         for number in signals:
             if number in _ENDS:
                 raise _Stopped(number)
         for child in children:
             self._hear(child)
+        self._end_round(children)
         self._reap(starting)
         self._replace()
 
     def _hear(self, child: Child) -> None:
         while (note := child.channel.read()) is not None:
+            child.signs.heard()
             match note:
                 case Ready():
                     child.is_ready = True
+                    child.signs.begun()
                 case Failed():
                     child.failed = note
                 case ReadAgain():
                     self._asked.append(child.channel)
-                case HaveRead():
+                case Alive() | HaveRead():
                     pass
+
+    def _end_round(self, children: Iterable[Child]) -> None:
+        """Kill whoever has given no sign of life for too long, if a round is over."""
+        now = time.monotonic()
+        if now < self._round_ends:
+            return
+        self._round_ends = now + self._rhythm.every_s
+        for child in children:
+            was_stuck = child.signs.is_stuck
+            child.signs.count_round()
+            if child.signs.is_hung:
+                child.signal(signal.SIGKILL)
+            if child.signs.is_stuck and not was_stuck:
+                sentence = (
+                    f"{child.what} (process {child.pid}) hangs and cannot be killed either:"
+                    " systemd's watchdog gets no more signs of life."
+                )
+                self._log.say("process-stuck", sentence, "error")
 
     def _reap(self, starting: Sequence[_Post]) -> None:
         """Notice which processes have ended."""
-        self._leaving = [child for child in self._leaving if child.ended() is None]
+        for leaving in tuple(self._leaving):
+            if (code := leaving.ended()) is None:
+                continue
+            self._leaving.remove(leaving)
+            if leaving.signs.is_hung:
+                self._log.say("process-ended", f"{_what_happened(leaving, code)}.", "warning")
         for post in tuple(self._posts):
             child = post.child
             if child is None or (code := child.ended()) is None:
@@ -201,8 +235,7 @@ class Supervisor:
             post.child = None
             if post in starting:
                 raise _failure(child, code)
-            what_happened = f"{child.what} (process {child.pid}) {_end(child, code)}"
-            self._start_later(post, child.began, what_happened)
+            self._start_later(post, child.began, _what_happened(child, code))
 
     def _replace(self) -> None:
         for post in self._posts:
@@ -269,11 +302,12 @@ class Supervisor:
 
         def start() -> Child:
             def provider_process(channel: Channel) -> int:
-                self._run(provide(settings, shared, self._log, channel))
+                self._run_alive(provide(settings, shared, self._log, channel), channel)
                 return 0
 
             keep = [listening] + [self._control] * (self._control is not None)
-            return Child("The provider process", provider_process, self._all_but(keep))
+            mine = self._all_but(keep)
+            return Child("The provider process", provider_process, mine, self._rhythm)
 
         source = _Source(_Post(start), listening)
         self._sources.append(source)
@@ -286,13 +320,18 @@ class Supervisor:
             place = Place(count, self._sockets.share(number, count), address, self._token)
 
             def worker_process(channel: Channel) -> int:
-                self._run(work(settings, place, self._contexts, self._log, channel))
+                worker = work(settings, place, self._contexts, self._log, channel)
+                self._run_alive(worker, channel)
                 return 0
 
             keep = [one for sockets in place.sockets.values() for one in sockets]
-            return Child(f"Worker {number + 1}", worker_process, self._all_but(keep))
+            mine = self._all_but(keep)
+            return Child(f"Worker {number + 1}", worker_process, mine, self._rhythm)
 
         return _Post(start)
+
+    def _run_alive(self, work: Coroutine[object, object, None], channel: Channel) -> None:
+        self._run(giving_signs(work, channel.tell, self._rhythm.every_s))
 
     def _all_but(self, keep: Iterable[object]) -> list[Closes]:
         """Return what a child that needs ``keep`` must not keep open."""
@@ -403,7 +442,13 @@ def _failure(child: Child, code: int) -> CentcertError:
     return CentcertError(f"{child.what} {_end(child, code)} as it started.")
 
 
+def _what_happened(child: Child, code: int) -> str:
+    return f"{child.what} (process {child.pid}) {_end(child, code)}"
+
+
 def _end(child: Child, code: int) -> str:
+    if child.signs.is_hung:
+        return f"gave no sign of life for {child.signs.limit_s:g} s and was killed"
     if child.failed is not None:
         return f"cannot go on ({child.failed.sentence.rstrip('.')})"
     if code < 0:
