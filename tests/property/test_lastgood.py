@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -23,7 +23,7 @@ from centcert.provider.lastgood import Fault, LastGood
 from centcert.provider.seal import Damaged, Foreign, Seals
 from centcert.testing import Authority
 
-Write: TypeAlias = Callable[[Copies, str, bytes], bytes]
+Write: TypeAlias = Callable[[Copies, Mapping[str, bytes]], dict[str, bytes]]
 
 AUTHORITY = Authority()
 KEY = bytes(32)
@@ -153,10 +153,10 @@ class Machine(RuleBasedStateMachine):
         self.open()
 
     def write(self, original: Write) -> Write:
-        def write(copies: Copies, file_name: str, data: bytes) -> bytes:
+        def write(copies: Copies, files: Mapping[str, bytes]) -> dict[str, bytes]:
             if self.failing:
                 raise OSError(28, "No space left on device")
-            return original(copies, file_name, data)
+            return original(copies, files)
 
         return write
 

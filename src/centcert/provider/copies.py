@@ -16,6 +16,7 @@ import re
 import stat
 import struct
 import weakref
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -26,7 +27,7 @@ from centcert.errors import SettingsError
 from centcert.provider.seal import Damaged, Foreign, Seals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 T = TypeVar("T")
@@ -175,10 +176,13 @@ class Copies:
         data, _ = self._read(file_name)
         return _decode(data, Sheet)
 
-    def write(self, file_name: str, sheet: Sheet) -> Held:
-        """Put a sheet on the disk, whole or not at all, for good when this returns."""
-        stamp = self._write(file_name, msgspec.msgpack.encode(sheet))
-        return Held(stamp, sheet.serial, sheet.names)
+    def write(self, sheets: Mapping[str, Sheet]) -> dict[str, Held]:
+        """Put sheets on the disk, each whole or not at all, for good when this returns."""
+        encoded = {name: msgspec.msgpack.encode(sheet) for name, sheet in sheets.items()}
+        stamps = self._write(encoded)
+        return {
+            name: Held(stamps[name], sheet.serial, sheet.names) for name, sheet in sheets.items()
+        }
 
     def remove(self, file_name: str) -> None:
         """Remove a file for good, if it is there."""
@@ -190,7 +194,7 @@ class Copies:
 
     def write_piece(self, number: int, piece: Sequence[Indexed]) -> None:
         """Write one piece of the index."""
-        self._write(f"index-{number}", msgspec.msgpack.encode(piece))
+        self._write({f"index-{number}": msgspec.msgpack.encode(piece)})
         self._pieces = max(self._pieces, number + 1)
 
     def end_index(self, pieces: int) -> None:
@@ -254,32 +258,37 @@ class Copies:
             os.close(file)
         return self._seals.open(file_name, data), info
 
-    def _write(self, file_name: str, data: bytes) -> bytes:
-        unfinished = file_name + _UNFINISHED
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    def _write(self, files: Mapping[str, bytes]) -> dict[str, bytes]:
+        """Write files and return their stamps; many share the wait for the folder's own write."""
         try:
-            file = os.open(unfinished, flags, 0o600, dir_fd=self._folder)
-            try:
-                left = memoryview(self._seals.seal(file_name, data))
-                while left:
-                    left = left[os.write(file, left) :]
-                os.fsync(file)
-                stamp = _stamp(os.fstat(file))
-            finally:
-                os.close(file)
-            os.rename(unfinished, file_name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            stamps = {name: self._write_unfinished(name, data) for name, data in files.items()}
+            for name in files:
+                os.rename(
+                    name + _UNFINISHED, name, src_dir_fd=self._folder, dst_dir_fd=self._folder
+                )
             os.fsync(self._folder)
         except OSError:
-            self._tidy(unfinished)
+            self._tidy(files)
             raise
-        return stamp
+        return stamps
 
-    def _tidy(self, unfinished: str) -> None:
-        """Free the room that a failed write took: the disk may be full because of it."""
+    def _write_unfinished(self, name: str, data: bytes) -> bytes:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = os.open(name + _UNFINISHED, flags, 0o600, dir_fd=self._folder)
         try:
-            os.unlink(unfinished, dir_fd=self._folder)
-        except OSError:
-            return
+            left = memoryview(self._seals.seal(name, data))
+            while left:
+                left = left[os.write(file, left) :]
+            os.fsync(file)
+            return _stamp(os.fstat(file))
+        finally:
+            os.close(file)
+
+    def _tidy(self, names: Iterable[str]) -> None:
+        """Free the room that a failed write took: the disk may be full because of it."""
+        for name in names:
+            with suppress(OSError):
+                os.unlink(name + _UNFINISHED, dir_fd=self._folder)
 
 
 def _make_folder(path: Path) -> None:

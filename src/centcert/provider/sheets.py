@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from centcert.provider.catalogue import Catalogue
 from centcert.provider.copies import (
@@ -50,8 +50,20 @@ PIECE_NAMES: Final = 4_096
 """Names in one piece of the index: 2 ms of the event loop's time."""
 
 
+AT_ONCE: Final = 64
+"""Sheets written in one go: each waits for the disk, the folder and the thread once for all."""
+
+
 class Failed(Exception):
     """The disk failed, and the listener was told."""
+
+
+class _Addition(NamedTuple):
+    """Names to be listed in a sheet, and what they were answered with."""
+
+    file_name: str
+    copy: Copy
+    names: Sequence[HostName]
 
 
 class Sheets:
@@ -188,14 +200,32 @@ class Sheets:
             self.catalogue.forget(name)
             del pending.withdrawn[name]
         await self._clean()
-        for file_name, copy, names in self._plan(pending):
-            await self._add(file_name, copy, names)
-            for name in names:
-                del pending.copies[name]
+        for additions in self._batches(pending):
+            await self._add(additions)
+            for addition in additions:
+                for name in addition.names:
+                    del pending.copies[name]
         await self._clean()
         await self._make_room()
 
-    def _plan(self, pending: Pending) -> Iterator[tuple[str, Copy, list[HostName]]]:
+    def _batches(self, pending: Pending) -> Iterator[list[_Addition]]:
+        """Say what to write in one go.
+
+        Never a sheet that a name has just left: until that is in the books it would list the name
+        once more, and a crash would leave the earlier copy as the later one.
+        """
+        batch, moved = list[_Addition](), set[str]()
+        for addition in self._plan(pending):
+            left = not moved.isdisjoint(self.catalogue.names_of(addition.file_name))
+            if left or len(batch) == AT_ONCE:
+                yield batch
+                batch, moved = [], set()
+            batch.append(addition)
+            moved.update(addition.names)
+        if batch:
+            yield batch
+
+    def _plan(self, pending: Pending) -> Iterator[_Addition]:
         """Say which names to add to which sheets."""
         groups: dict[str, tuple[Copy, list[HostName]]] = {}
         for name, copy in pending.copies.items():
@@ -208,29 +238,36 @@ class Sheets:
                 file_name = f"{group}{number:04x}"
                 room = MAX_NAMES_A_SHEET - len(self.catalogue.names_of(file_name))
                 if room > 0:
-                    yield file_name, copy, names[added : added + room]
+                    yield _Addition(file_name, copy, names[added : added + room])
                     added += room
                 if added < len(names):
                     number += 1
                     self._last_sheets[group] = number
 
-    async def _add(self, file_name: str, copy: Copy, names: Sequence[HostName]) -> None:
+    async def _add(self, additions: Sequence[_Addition]) -> None:
         catalogue = self.catalogue
-        listed = dict.fromkeys((*catalogue.names_of(file_name), *map(str, names)))
+        listed: dict[str, tuple[int, tuple[str, ...]]] = {}
+        for file_name, _, names in additions:
+            catalogue.serial += 1
+            catalogue.unclean[file_name] = None  # until it is known which of the two is there
+            every = dict.fromkeys((*catalogue.names_of(file_name), *map(str, names)))
+            listed[file_name] = catalogue.serial, tuple(every)
 
-        def write(copies: Copies) -> Held:
-            parts = copy.credential.to_parts()
-            return copies.write(file_name, Sheet(serial, copy.version, tuple(listed), parts))
+        def write(copies: Copies) -> dict[str, Held]:
+            sheets = {}
+            for file_name, copy, _ in additions:
+                serial, names = listed[file_name]
+                sheets[file_name] = Sheet(serial, copy.version, names, copy.credential.to_parts())
+            return copies.write(sheets)
 
-        catalogue.serial = serial = catalogue.serial + 1
-        catalogue.unclean[file_name] = None  # until it is known which of the two is there
-        held = await self._run(write)
+        written = await self._run(write)
         now = self._clock.wall()
-        for name in names:
-            catalogue.settle(str(name), file_name)
-            catalogue.use(str(name), now)
-        catalogue.replace(file_name, held)
-        self._faults.forgive("copy-expired", copy.credential.key)
+        for file_name, copy, names in additions:
+            for name in names:
+                catalogue.settle(str(name), file_name)
+                catalogue.use(str(name), now)
+            catalogue.replace(file_name, written[file_name])
+            self._faults.forgive("copy-expired", copy.credential.key)
         self._indexed = False
 
     async def _clean(self) -> None:
@@ -316,7 +353,8 @@ def _rewrite(file_name: str, names: tuple[str, ...], serial: int, copies: Copies
         if error.errno not in UNREADABLE:
             raise
         return None
-    return copies.write(file_name, Sheet(serial, sheet.version, names, sheet.parts))
+    written = copies.write({file_name: Sheet(serial, sheet.version, names, sheet.parts)})
+    return written[file_name]
 
 
 def _write_piece(number: int, piece: Sequence[Indexed], copies: Copies) -> None:

@@ -7,6 +7,7 @@ import errno
 import os
 import secrets
 import signal
+import stat
 import subprocess
 import sys
 import textwrap
@@ -27,7 +28,7 @@ from centcert.provider.sheets import Sheets
 from centcert.testing import Authority, ManualClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from centcert.testing import KeyType
@@ -771,6 +772,45 @@ def fail_at(patch: pytest.MonkeyPatch, call: str, number: int) -> list[int]:
     return failed
 
 
+async def test_copies_written_at_once_wait_for_the_folder_once(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    refuse_index(monkeypatch)
+    synced, fsync = list[bool](), os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append(stat.S_ISDIR(os.fstat(descriptor).st_mode))
+        fsync(descriptor)
+
+    async with rig.open() as copies:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", note)
+            copies.keep(A, "v1", ONE)
+            copies.keep(B, "v1", WILDCARD)
+            await copies.flush()
+    assert synced == [False, False, True]
+
+
+async def test_a_sheet_that_a_name_has_just_left_does_not_list_it_anew(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    async with rig.open() as copies:
+        copies.keep(A, "v1", ONE)
+        copies.keep(B, "v2", OTHER)
+        await copies.flush()
+        copies.keep(A, "v2", OTHER)
+        copies.keep(C, "v1", ONE)
+
+        async def end(_sheets: Sheets) -> None:
+            """As if the process ended before it has cleaned up."""
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Sheets, "_clean", end)
+            await copies.flush()
+            async with Rig(rig.folder).open() as other:
+                assert await served(other, A) == OTHER.fingerprint
+
+
 async def test_a_failure_after_the_rename_does_not_bring_a_withdrawn_name_back(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ):
@@ -847,7 +887,7 @@ async def test_a_failed_write_does_not_undo_what_came_after_it(
 ):
     async with rig.open() as copies:
 
-        def forget_and_fail(_copies: Copies, _file: str, _sheet: Sheet) -> Held:
+        def forget_and_fail(_copies: Copies, _files: Mapping[str, Sheet]) -> dict[str, Held]:
             loop.call_soon_threadsafe(copies.forget, A)
             raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -917,10 +957,10 @@ async def test_a_name_lost_while_its_sheet_is_written_does_not_come_back(
         await copies.flush()
         file_name = copies._sheets.catalogue.home[A]
 
-        def write_and_lose(it: Copies, file: str, sheet: Sheet) -> Held:
+        def write_and_lose(it: Copies, files: Mapping[str, Sheet]) -> dict[str, Held]:
             if not rig.faults:
                 loop.call_soon_threadsafe(copies._sheets.lose, file_name)
-            return write(it, file, sheet)
+            return write(it, files)
 
         loop = asyncio.get_running_loop()
         with monkeypatch.context() as patch:
