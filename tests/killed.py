@@ -51,7 +51,7 @@ async def publish(to: Access, turn: int, file: Path) -> None:
     publication = Publication(tuple(given), (), force=True, now=time.time())
     async with to.desk() as desk:
         stepped = SteppedPublisher(desk.publisher, before=die)
-        deadly = dataclasses.replace(desk, publisher=stepped, stale_s=0.05)
+        deadly = dataclasses.replace(desk, publisher=stepped)
         await deadly.carry_out(lambda: plan_publish(deadly, publication))
 
 

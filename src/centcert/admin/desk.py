@@ -1,26 +1,28 @@
 """Where an administrator's command works on a store, and how it reports what it did.
 
 A command looks at the store, decides, and hands all of its changes to ``transaction.commit`` at
-once, under the store's lease. Nothing here prints or asks.
+once, under the store's lease. What a stranger may have put there is decoded where a node decodes
+it too, in a confined process. Nothing here prints or asks.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
 from centcert.admin.facts import Facts, called
-from centcert.admin.lease import STALE_S, lease
+from centcert.admin.lease import lease
 from centcert.admin.transaction import Change, commit
-from centcert.credential import Credential, decode
 from centcert.errors import BadBlob
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
-    from centcert.stores import Publisher, Store
+    from centcert.credential import Credential
+    from centcert.provider.decoder import Decoder
+    from centcert.stores import Blob, Publisher, Store
 
 PREVIOUS: Final = ".previous"
 """Follows the key of the version before: no look-up asks for it, and IIS wants ``.pfx``."""
@@ -115,16 +117,17 @@ class Desk:
     Attributes:
         store: to look at.
         publisher: of the same store.
+        decoder: of what lies in the store.
         key_passwords: the store's; the first protects what is written.
-        stale_s: as of ``lease``.
-        on_wait: likewise.
+        on_wait: as of ``lease``.
     """
 
     store: Store
     publisher: Publisher
+    decoder: Decoder
     key_passwords: tuple[bytes, ...] = field(repr=False)
-    stale_s: float = STALE_S
     on_wait: Callable[[str], None] = lambda _: None
+    _seen: dict[str, Found] = field(default_factory=dict, init=False, repr=False)
 
     async def carry_out(self, plan: Callable[[], Awaitable[Plan]]) -> Outcome:
         """Do what ``plan`` comes to once nobody else publishes.
@@ -137,9 +140,7 @@ class Desk:
         """
         if not (before := await plan()).changes:
             return before.outcome
-        async with lease(
-            self.store, self.publisher, stale_s=self.stale_s, on_wait=self.on_wait
-        ) as held:
+        async with lease(self.store, self.publisher, on_wait=self.on_wait) as held:
             now = await plan()
             if not now.changes:
                 return now.outcome
@@ -147,23 +148,48 @@ class Desk:
         return msgspec.structs.replace(now.outcome, done=True)
 
     async def look(self, key: str, *, stands_behind: str = "") -> Found | None:
-        """Return what is behind a key, read as a node would; ``None`` if there is nothing."""
-        blob = await self.store.fetch(key + stands_behind)
+        """Return what is behind a key, read as a node would; ``None`` if there is nothing.
+
+        Each version of a file is decoded once. The second look is under the lease, and a file
+        that takes its ten seconds must not make others take this command for dead.
+        """
+        asked = key + stands_behind
+        blob = await self.store.fetch(asked)
         if blob is None:
             return None
+        seen = self._seen.get(asked)
+        if seen is not None and seen.blob.version == blob.version:
+            return replace(seen, blob=blob)
         try:
-            credential = decode(blob.data, key=key + stands_behind, passwords=self.key_passwords)
+            credential = await self.decoder.decode(blob, self.key_passwords)
+            found = Found(key, blob, credential, version_of(credential))
         except BadBlob as error:
-            return Found(key, blob.data, None, Version(problem=error.sentence))
-        return Found(key, blob.data, credential, version_of(credential))
+            found = Found(key, blob, None, Version(problem=error.sentence))
+        self._seen[asked] = found
+        return found
+
+    async def opens(self, found: Found, passwords: Sequence[bytes]) -> bool:
+        """Say whether one of ``passwords``, or none at all, opens a file."""
+        try:
+            await self.decoder.decode(found.blob, passwords)
+        except BadBlob:
+            return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file of the store."""
+    """A file of the store.
+
+    Attributes:
+        key: of the file that it is or, as its previous version, stands behind.
+        blob: the file.
+        credential: what it holds; ``None``: nothing that can be used.
+        version: likewise, for people.
+    """
 
     key: str
-    data: bytes = field(repr=False)
+    blob: Blob
     credential: Credential | None
     version: Version
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from centcert.credential import Credential, decode
 from centcert.errors import PublishRefused, UnknownName
 from centcert.names import HostName, candidates, keys_of
 
@@ -16,10 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from centcert.credential import Credential
+    from centcert.provider.decoder import Decoder
     from centcert.stores import Store
 
 
-async def take_out(store: Store, pattern: str, passwords: Sequence[bytes]) -> Credential:
+async def take_out(
+    store: Store, decoder: Decoder, pattern: str, passwords: Sequence[bytes]
+) -> Credential:
     """Return what the store holds for a name or wildcard: the first of its files that is there.
 
     Unlike a node, which passes over a bad file: whoever exports wants to know of it.
@@ -28,6 +31,7 @@ async def take_out(store: Store, pattern: str, passwords: Sequence[bytes]) -> Cr
         UnknownName: there is none.
         BadBlob: the file cannot be used.
         StoreError: the store gave no answer.
+        Overloaded: no process can be started to decode it in.
     """
     if pattern.startswith("*."):
         keys: Sequence[str] = keys_of(pattern)
@@ -36,7 +40,7 @@ async def take_out(store: Store, pattern: str, passwords: Sequence[bytes]) -> Cr
     for key in keys:
         blob = await store.fetch(key)
         if blob is not None:
-            return decode(blob.data, key=key, passwords=passwords)
+            return await decoder.decode(blob, passwords)
     raise UnknownName(pattern)
 
 

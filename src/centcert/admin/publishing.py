@@ -25,14 +25,13 @@ from centcert.admin.vetting import (
     objections,
     remarks,
 )
-from centcert.credential import Credential, decode
-from centcert.errors import BadBlob
 from centcert.names import keys_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from centcert.admin.intake import Given
+    from centcert.credential import Credential
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ async def plan_publish(desk: Desk, publication: Publication) -> Plan:
                 answering.append(answers)
                 spoken += about_what_is_there(given, answers)
             for key in _keys_to_write(found):
-                change, steps = _written(desk, publication, given, pattern, key, found[key])
+                change, steps = await _written(desk, publication, given, pattern, key, found[key])
                 files.append(change)
                 changes += steps
         refusals += [one.sentence for one in spoken if not (one.yields and publication.force)]
@@ -126,7 +125,7 @@ def _keys_to_write(found: dict[str, Found | None]) -> list[str]:
     return [key for key in pfx if key == pfx[-1] or key.rpartition(".")[0] in in_use]
 
 
-def _written(
+async def _written(
     desk: Desk,
     publication: Publication,
     given: Given,
@@ -137,7 +136,7 @@ def _written(
     after = version_of(given.credential)
     before = None if there is None else there.version
     same = there is not None and _is_same(given.credential, there.credential)
-    if there is not None and same and not publication.force and _is_protected_as_today(desk, there):
+    if there is not None and same and not publication.force and await _is_as_today(desk, there):
         return FileChange(key, pattern, "kept", before, after), []
     password = desk.key_passwords[0] if desk.key_passwords else None
     steps = [Change(key, write_pfx(given.credential, password))]
@@ -146,7 +145,7 @@ def _written(
     if same:  # the version before stays what it is
         return FileChange(key, pattern, "rewritten", before, after), steps
     # The copy first, so that it exists whenever the new file does.
-    steps.insert(0, Change(key + PREVIOUS, there.data))
+    steps.insert(0, Change(key + PREVIOUS, there.blob.data))
     return FileChange(key, pattern, "replaced", before, after), steps
 
 
@@ -158,18 +157,10 @@ def _is_same(credential: Credential, there: Credential | None) -> bool:
     )
 
 
-def _is_protected_as_today(desk: Desk, there: Found) -> bool:
+async def _is_as_today(desk: Desk, there: Found) -> bool:
     """Say whether a file opens with the first key password, and only with one."""
     first = desk.key_passwords[:1]
-    return _opens(there, first) and not (first and _opens(there, ()))
-
-
-def _opens(there: Found, passwords: tuple[bytes, ...]) -> bool:
-    try:
-        decode(there.data, key=there.key, passwords=passwords)
-    except BadBlob:
-        return False
-    return True
+    return await desk.opens(there, first) and not (first and await desk.opens(there, ()))
 
 
 def _vetted(given: Given, patterns: tuple[str, ...], answering: list[Credential]) -> Vetted:

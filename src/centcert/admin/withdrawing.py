@@ -32,8 +32,8 @@ async def plan_rollback(desk: Desk, patterns: Iterable[str], *, force: bool, now
             action: Literal["made", "replaced"] = "made" if there is None else "replaced"
             files.append(FileChange(key, pattern, action, before, previous.version))
             changes += [
-                Change(key, previous.data),
-                Change(key + PREVIOUS, None if there is None else there.data),
+                Change(key, previous.blob.data),
+                Change(key + PREVIOUS, None if there is None else there.blob.data),
             ]
         if not kept:
             refusals.append(
@@ -60,7 +60,7 @@ async def plan_remove(desk: Desk, patterns: Iterable[str]) -> Plan:
             wildcards[pattern] = wildcard
         for there in found:
             files.append(FileChange(there.key, pattern, "removed", there.version, None))
-            changes += [Change(there.key + PREVIOUS, there.data), Change(there.key, None)]
+            changes += [Change(there.key + PREVIOUS, there.blob.data), Change(there.key, None)]
     outcome = Outcome(
         desk.store.url,
         done=False,

@@ -14,6 +14,7 @@ from centcert.admin.desk import Desk
 from centcert.admin.settings_file import read_store, settings_file
 from centcert.admin.vetting import day
 from centcert.cli import options
+from centcert.provider.decoder import Decoder
 from centcert.stores import Account, open_publisher, open_store
 
 if TYPE_CHECKING:
@@ -44,12 +45,14 @@ class Access:
     async def desk(self) -> AsyncIterator[Desk]:
         """Open the store to look at and to write into."""
         async with (
+            Decoder() as decoder,
             open_publisher(self.url, account=self.account) as publisher,
             open_store(self.url, account=self.account) as store,
         ):
             yield Desk(
                 store,
                 publisher,
+                decoder,
                 self.key_passwords,
                 on_wait=lambda sentence: click.echo(f"centcert: {sentence}", err=True),
             )

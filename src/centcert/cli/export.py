@@ -15,6 +15,7 @@ from centcert.admin.vetting import day, parse_pattern
 from centcert.cli import options
 from centcert.cli.desk import Access, access, ask_password
 from centcert.cli.loop import run
+from centcert.provider.decoder import Decoder
 from centcert.stores import open_store
 
 if TYPE_CHECKING:
@@ -100,8 +101,8 @@ def export(
 
 
 async def _taken_out(to: Access, pattern: str) -> Credential:
-    async with open_store(to.url, account=to.account) as store:
-        return await take_out(store, pattern, to.key_passwords)
+    async with Decoder() as decoder, open_store(to.url, account=to.account) as store:
+        return await take_out(store, decoder, pattern, to.key_passwords)
 
 
 def _beside(output: Path) -> Path:
