@@ -3,16 +3,25 @@
 Each file is replaced in one step anyway. This is for what belongs together: of two commands
 that publish the same names at once, the one must not end up behind some of them and the other
 behind the rest.
+
+The file also says which process that is, and on which machine: where a command finds itself on the
+same one, it asks the system whether that process lives, whatever kind of store it is. From anywhere
+else a publisher can only be seen to live, by its lock that changes. Nothing the lock depends on may
+fall with a connection: a publisher whose connection broke off connects anew, and puts back under
+this very lock what it had begun.
 """
 
 from __future__ import annotations
 
 import asyncio
 import getpass
+import hashlib
 import os
+import re
 import secrets
 import socket
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from centcert.errors import StoreBusy, StoreError
@@ -26,8 +35,8 @@ LOCK: Final = "centcert.lock"
 """The file's key. No look-up asks for it, and IIS takes no notice of it either."""
 
 STALE_S: Final = 30.0
-"""A lock that stays the same for so long is that of a command that was killed. Longer than the
-two longest steps of a publisher, as the lock is renewed between steps."""
+"""A lock that stays the same for so long is that of a command that was killed on another machine.
+Longer than the two longest steps of a publisher, as the lock is renewed between steps."""
 
 RENEW_S: Final = 5.0
 """How old a lock becomes before its holder renews it."""
@@ -37,6 +46,7 @@ PATIENCE_S: Final = 120.0
 
 _POLL_S: Final = 0.2
 _SHOWN: Final = 80
+_PROCESS: Final = re.compile(rb"^process ([0-9a-f]{32}) ([0-9]{1,9})$", re.MULTILINE)
 
 
 class Lease:
@@ -81,6 +91,9 @@ class Lease:
         while not await self._publisher.make(LOCK, self._mark):
             held = await self._look()
             now = self._now()
+            if held is not None and _has_ended(held):
+                await self._take_away(held)
+                continue
             if held is not None and held.version != version:
                 if version is None:
                     on_wait(
@@ -142,7 +155,8 @@ async def lease(
     Args:
         store: to read from.
         publisher: of the same store.
-        stale_s: how long a lock may stay as it is before its holder is taken for dead.
+        stale_s: how long a lock may stay as it is before its holder on another machine is taken
+            for dead.
         on_wait: is told for whom this waits, in a sentence.
 
     Raises:
@@ -173,7 +187,41 @@ def _mark() -> bytes:
     except (KeyError, OSError):  # an account without a name
         user = str(os.getuid())
     who = f"{user}@{socket.gethostname()}, process {os.getpid()}"
-    return f"{who}\n{secrets.token_hex(16)}\n".encode()
+    space = _space()
+    process = "" if space is None else f"process {space} {os.getpid()}\n"
+    return f"{who}\n{secrets.token_hex(16)}\n{process}".encode()
+
+
+def _has_ended(held: Blob) -> bool:
+    """Say whether a lock's process is known to be gone: it was one of this machine's.
+
+    A number that another process has by now reads as life, and the lock falls by its age.
+    """
+    found = _PROCESS.search(held.data)
+    if found is None or found[1].decode() != _space():
+        return False
+    try:
+        os.kill(int(found[2]), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # another user's
+        return False
+    return False
+
+
+def _space() -> str | None:
+    """Return what no two sets of process numbers share; ``None`` where the system has no such.
+
+    Linux: this start of the machine, and the namespace (pid_namespaces(7)), of which a
+    container has one to itself.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+        namespace = os.stat("/proc/self/ns/pid")  # noqa: PTH116
+    except OSError:
+        return None
+    told = f"{boot} {namespace.st_dev} {namespace.st_ino}"
+    return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
 def _shown(held: Blob) -> str:

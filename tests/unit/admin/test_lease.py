@@ -1,15 +1,25 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
 from centcert.admin import lease as module
-from centcert.admin.lease import LOCK, Lease, is_staged, lease, new_staged_key
+from centcert.admin.lease import LOCK, STALE_S, Lease, is_staged, lease, new_staged_key
 from centcert.errors import StoreBusy, StoreUnavailable
 from centcert.names import pattern_of
-from centcert.stores import MemoryStore
+from centcert.stores import MemoryStore, open_publisher, open_store
 from tests.publishers import MemoryPublisher, SteppedPublisher
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +98,100 @@ async def test_a_lock_that_shows_life_is_left_alone(monkeypatch: pytest.MonkeyPa
             await held.renew()
         assert not entered.is_set()
     await task
+
+
+def denied(*_: int) -> None:
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+# Takes the lease of a folder, says so, and goes on until it is killed.
+HOLDER = """
+import asyncio, sys
+from centcert.admin.lease import lease
+from centcert.stores import open_publisher, open_store
+
+async def main():
+    async with open_publisher(sys.argv[1]) as publisher, open_store(sys.argv[1]) as store:
+        async with lease(store, publisher):
+            print("held", flush=True)
+            await asyncio.sleep(1000)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, tmp_path], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+async def test_the_lock_of_a_process_that_was_killed_falls_at_once(
+    holder: subprocess.Popen[str], tmp_path: Path
+):
+    holder.kill()
+    holder.wait()
+    async with (
+        open_publisher(str(tmp_path)) as publisher,
+        open_store(str(tmp_path)) as store,
+        asyncio.timeout(STALE_S / 2),
+        lease(store, publisher, on_wait=pytest.fail) as held,
+    ):
+        await held.confirm()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_lock_of_a_process_that_lives_stays(
+    holder: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Also if that is another user's, to whom no signal may be sent."""
+    lock = (tmp_path / LOCK).read_bytes()
+    assert f" {holder.pid}\n".encode() in lock
+    monkeypatch.setattr(module, "PATIENCE_S", 0.05)
+    async with open_publisher(str(tmp_path)) as publisher, open_store(str(tmp_path)) as store:
+        for kill in (os.kill, denied):
+            with monkeypatch.context() as patched:
+                patched.setattr("os.kill", kill)
+                with pytest.raises(StoreBusy):
+                    async with lease(store, publisher):
+                        pytest.fail("it has the lease")
+    assert (tmp_path / LOCK).read_bytes() == lock
+
+
+@pytest.mark.parametrize(
+    ("pattern", "instead"),
+    [
+        (rb"process [0-9a-f]{32}", b"process " + b"0" * 32),  # another machine, another container
+        (rb"process [0-9a-f]{32} \d+", b""),  # a system that has no such
+        (rb"(process [0-9a-f]{32}) \d+", rb"\1 99999999999999999999"),
+        (rb"(process [0-9a-f]{32}) \d+", rb"\1 -1"),
+    ],
+)
+async def test_a_lock_that_names_no_process_of_this_machine_stays_until_it_is_old(
+    holder: subprocess.Popen[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pattern: bytes,
+    instead: bytes,
+):
+    holder.kill()
+    holder.wait()
+    before = (tmp_path / LOCK).read_bytes()
+    lock = re.sub(pattern, instead, before)
+    assert lock != before
+    store = MemoryStore()
+    store.put(LOCK, lock)
+    monkeypatch.setattr(module, "PATIENCE_S", 0.02)
+    with pytest.raises(StoreBusy):
+        async with lease(store, MemoryPublisher(store)):
+            pytest.fail("it has the lease")
+    async with lease(store, MemoryPublisher(store), stale_s=0.001):
+        pass
 
 
 async def test_others_that_never_end_are_given_up_on(monkeypatch: pytest.MonkeyPatch):
