@@ -194,17 +194,18 @@ class TlsServer:
         create_server = cast(
             "Callable[..., asyncio.Future[asyncio.Server]]", self.loop.create_server
         )
-        return await create_server(lambda: _Acceptor(self), host, port, **options)
+        return await create_server(lambda: _Connection(self), host, port, **options)
 
     def handshake(self) -> Handshake[_Terms]:
         """Begin a client's handshake."""
         return Handshake(self.contexts, self._sites)
 
 
-class _Acceptor(asyncio.BufferedProtocol):
-    """A client until TLS stands; then its transport and its protocol take over.
+class _Connection(asyncio.BufferedProtocol):
+    """What the loop's transport drives: the handshake, then the client's ``TlsTransport``.
 
-    Its own timer runs all the while and ends it.
+    A timer ends a handshake that takes too long. One protocol for both: loops stop and
+    begin reading anew for another one.
     """
 
     def __init__(self, server: TlsServer) -> None:
@@ -214,6 +215,7 @@ class _Acceptor(asyncio.BufferedProtocol):
         self._raw: asyncio.Transport
         self._client = "?"
         self._credential: Credential | None = None
+        self._transport: TlsTransport | None = None  # once TLS stands
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._counted = False
@@ -250,9 +252,12 @@ class _Acceptor(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what the client has sent."""
+        data = self._server.buffer[:nbytes]
+        if self._transport is not None:
+            self._transport.received(data)
+            return
         if self._ending:
             return
-        data = self._server.buffer[:nbytes]
         try:
             if self._credential is None:
                 self._read_hello(data)
@@ -261,12 +266,26 @@ class _Acceptor(asyncio.BufferedProtocol):
         except CentcertError as error:
             self._refuse(error)
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> bool:
         """End with the client: nobody leaves a handshake half open."""
+        return self._transport is not None and self._transport.ended()
+
+    def pause_writing(self) -> None:
+        """Tell the protocol."""
+        if self._transport is not None:
+            self._transport.full()
+
+    def resume_writing(self) -> None:
+        """Tell the protocol."""
+        if self._transport is not None:
+            self._transport.empty()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of everything."""
-        del exc
+        if self._transport is not None:
+            self._transport.lost(exc)
+            self._transport = None  # it refers back: no cycle for the collector
+            return
         if self._counted and not self._ending:
             self._server.counters.abandoned += 1
         self._ending = True
@@ -322,14 +341,15 @@ class _Acceptor(asyncio.BufferedProtocol):
         self._go_on(self._handshake.answer(credential))
 
     def _go_on(self, done: bool) -> None:  # noqa: FBT001
+        if done:
+            self._hand_over()
+            return
         out = self._handshake.session.outgoing()
         if out:
             self._raw.write(out)
         steps = self._server.audience.steps
         if self._handshake.note_flight(len(out)) and steps is not None:
             steps(ServerHelloSent(self._number, self._handshake.name, len(out)))
-        if done:
-            self._hand_over()
 
     def _hand_over(self) -> None:
         assert self._credential is not None  # noqa: S101  TLS stands
@@ -349,14 +369,13 @@ class _Acceptor(asyncio.BufferedProtocol):
                     alpn=None if session.alpn is None else session.alpn.decode("latin-1"),
                 )
             )
-        transport = TlsTransport(
+        self._transport = TlsTransport(
             self._raw,
             TlsObject(server.contexts, session, self._credential, name),
             session,
             shutdown_s=server.limits.shutdown_s,
-            buffer=server.buffer,
         )
-        transport.start(server.protocol_factory(), self._closed)
+        self._transport.start(server.protocol_factory(), self._closed)
 
     # --- ends -----------------------------------------------------------------------
 

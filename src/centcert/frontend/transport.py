@@ -58,16 +58,14 @@ class TlsTransport(transports._FlowControlMixin):  # noqa: SLF001
         session: Session,
         *,
         shutdown_s: float,
-        buffer: memoryview,
     ) -> None:
-        """Take over ``raw``; nothing is called before ``start``.
+        """Take over ``raw``, whose protocol passes on what it is told; nothing before ``start``.
 
         Args:
             raw: the loop's transport.
             tls: the facts of the handshake.
             session: TLS, after its handshake.
             shutdown_s: how long what is written may take to leave after ``close``.
-            buffer: where the loop may put what it reads, shared by all connections.
         """
         loop = asyncio.get_running_loop()
         super().__init__(None, loop)
@@ -76,7 +74,6 @@ class TlsTransport(transports._FlowControlMixin):  # noqa: SLF001
         self._tls = tls
         self._session = session
         self._shutdown_s = shutdown_s
-        self._wire = _Wire(self, buffer)
         self._protocol: asyncio.BaseProtocol
         self._take: Callable[[bytes], bytes]
         self._lost: Callable[[], None]
@@ -95,9 +92,10 @@ class TlsTransport(transports._FlowControlMixin):  # noqa: SLF001
         """Hand the connection to ``protocol``; at its very end call ``lost``."""
         self._lost = lost
         self.set_protocol(protocol)
-        self._raw.set_protocol(self._wire)
         protocol.connection_made(self)
-        self.received(b"")  # what the client has sent with the end of its handshake
+        self._give(self._decrypt(b""))  # what the client has sent with the end of its handshake
+        if not self._closing:
+            self._flush()  # what ends the handshake, unless it has left with an answer
 
     def __repr__(self) -> str:
         state = "closing" if self._closing else "open"
@@ -140,11 +138,12 @@ class TlsTransport(transports._FlowControlMixin):  # noqa: SLF001
         if self._closing:
             return
         self._closing = True
-        self._timer = self._event_loop.call_later(self._shutdown_s, self._give_up)
-        self._end_tls()
         if self._raw_ended or self._session.ended:
-            self._raw.close()
+            self._say_close_notify()
+            self._close_raw()
             return
+        self._end_tls()
+        self._give_up_later()
         self._raw.resume_reading()  # to throw it away
         self._raw.set_write_buffer_limits(0)  # so resume_writing says when all has left
         if not self._raw.get_write_buffer_size():
@@ -224,16 +223,10 @@ class TlsTransport(transports._FlowControlMixin):  # noqa: SLF001
 
     def received(self, data: bytes | memoryview) -> None:
         """Take ciphertext; after ``close``, throw it away."""
-        if self._closing:
-            return
-        try:
-            self._session.receive(data)
-            plaintext = self._session.read()
-        except SessionBroken as error:
-            self._break(error)
-            return
-        self._answer()
-        self._give(plaintext)
+        plaintext = self._decrypt(data)
+        if not self._closing:
+            self._answer()
+            self._give(plaintext)
 
     def ended(self) -> bool:
         """Take the end of TCP's stream; say whether the other direction stays open."""
@@ -272,6 +265,16 @@ class TlsTransport(transports._FlowControlMixin):  # noqa: SLF001
             self._protocol.resume_writing()
 
     # --- reading -----------------------------------------------------------------------
+
+    def _decrypt(self, data: bytes | memoryview) -> bytes:
+        if self._closing:
+            return b""
+        try:
+            self._session.receive(data)
+            return self._session.read()
+        except SessionBroken as error:
+            self._break(error)
+            return b""
 
     def _read_on(self) -> None:
         """Go on after a pause: first with what has been decrypted already."""
@@ -345,10 +348,22 @@ class TlsTransport(transports._FlowControlMixin):  # noqa: SLF001
 
     def _end_tls(self) -> None:
         """Say close_notify, and that TCP's stream ends too."""
+        self._say_close_notify()
+        end_writing(self._raw)
+
+    def _say_close_notify(self) -> None:
         self._session.close()
         self._flush()
         self._write_ended = True
-        end_writing(self._raw)
+
+    def _close_raw(self) -> None:
+        """End TCP's connection once all has left, if the client takes it."""
+        if self._raw.get_write_buffer_size():
+            self._give_up_later()
+        self._raw.close()
+
+    def _give_up_later(self) -> None:
+        self._timer = self._event_loop.call_later(self._shutdown_s, self._give_up)
 
     def _linger(self) -> None:
         """All has left: let the client end as well, but not for long."""
@@ -366,8 +381,7 @@ class TlsTransport(transports._FlowControlMixin):  # noqa: SLF001
         self._error = ConnectionAbortedError(str(error))
         self._error.__cause__ = error
         self._flush()
-        self._timer = self._event_loop.call_later(self._shutdown_s, self._give_up)
-        self._raw.close()
+        self._close_raw()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -377,32 +391,3 @@ class TlsTransport(transports._FlowControlMixin):  # noqa: SLF001
         if self._useless_writes == constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
             _logger.warning("%r is closed, and still written to", self)
         self._useless_writes += 1
-
-
-class _Wire(asyncio.BufferedProtocol):
-    """What the loop's transport drives: the transport's other side."""
-
-    __slots__ = ("_buffer", "_transport")
-
-    def __init__(self, transport: TlsTransport, buffer: memoryview) -> None:
-        self._transport = transport
-        self._buffer = buffer
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        del sizehint
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self._transport.received(self._buffer[:nbytes])
-
-    def eof_received(self) -> bool:
-        return self._transport.ended()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport.lost(exc)
-
-    def pause_writing(self) -> None:
-        self._transport.full()
-
-    def resume_writing(self) -> None:
-        self._transport.empty()

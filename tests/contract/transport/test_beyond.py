@@ -97,6 +97,21 @@ async def test_a_client_that_has_been_told_the_end_may_stay_silent(listen: Liste
         assert protocol.error is None
 
 
+async def test_a_client_that_has_ended_and_takes_no_more_is_given_up(listen: Listen):
+    async with listen(shutdown_s=0.05) as server:
+        client = await Visitor.connect(server.address, receive_buffer=8_192)
+        await client.handshake()
+        protocol = await server.accepted()
+        protocol.keep_open = True
+        await client.close_notify()
+        await protocol.called("eof")
+        protocol.transport.write(bytes(16 << 20))
+        protocol.transport.close()
+        await protocol.called("lost")
+        assert isinstance(protocol.error, TimeoutError)
+        client.leave()
+
+
 async def test_an_answer_reaches_a_client_that_is_still_sending(listen: Listen):
     """A server that closes while data arrive would reset what it has just said."""
     async with listen() as server:
