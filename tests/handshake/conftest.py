@@ -236,8 +236,9 @@ def meet(contexts: ServerContexts) -> Callable[..., Ends]:
         alpn: bytes | None = None,
         *,
         contexts: ServerContexts = contexts,
+        resumable: bool = True,
         cut: int = 1 << 24,
     ) -> Ends:
-        return Ends(client, contexts.session(credential, alpn), cut)
+        return Ends(client, contexts.session(credential, alpn, resumable=resumable), cut)
 
     return meet

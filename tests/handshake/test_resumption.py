@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from centcert.tls import contexts as tls_contexts
 from centcert.tls.contexts import BASE_S, ServerContexts
 
 if TYPE_CHECKING:
@@ -70,6 +71,27 @@ def test_other_credential_does_not_resume(
 ):
     _, ticket = visit(credential)
     assert not visit(issue(), ticket)[0]  # for the same name: as after a renewal
+
+
+def test_a_session_that_is_not_to_resume_takes_no_ticket_and_gives_none(
+    visit: Callable[..., tuple[bool, ssl.SSLSession]],
+    credential: Credential,
+    issue: Callable[..., Credential],
+    contexts: ServerContexts,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(tls_contexts, "MAX_CHAINS", 1)
+    _, ticket = visit(credential)
+    assert not visit(issue(), ticket, resumable=False)[0]
+    resumed, ticket = visit(issue(), ticket, resumable=False)
+    assert not resumed
+    assert not visit(issue(), ticket, resumable=False)[0], "of the same chain, so the same context"
+    visit(dataclasses.replace(issue(), issuers=credential.issuers * 2), resumable=False)
+    resumed, ticket = visit(issue(), ticket, resumable=False)
+    assert not resumed
+    assert len(contexts._chains) == 1
+    assert not visit(credential, ticket)[0]
+    assert visit(credential, visit(credential)[1], resumable=False)[0], "it has a leaf context"
 
 
 def test_same_certificate_decoded_again_resumes(

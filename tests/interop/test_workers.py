@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -21,14 +22,15 @@ from cryptography import x509
 
 from centcert.control import NodeStatus, ReadSettings, SettingsRead, Status, Trace, ask, tracing
 from centcert.testing import Authority
+from centcert.tracing import TracedHandshake
 from tests.impatient import HANGS_S
 from tests.interop.test_service import Manager
 from tests.served import CENTCERT, PATIENCE_S, Served
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
-    from centcert.tracing import TracedHandshake
+    from centcert.tracing import Traced
 
 NAME, OTHER = "www.contoso.example", "other.contoso.example"
 TWO = ("--workers", "2", "--listen", "127.0.0.1:0")
@@ -175,9 +177,12 @@ def test_tickets_resume_on_any_worker(store: Path, echo_backend: str, authority:
     trusting = ssl.create_default_context(cadata=authority.root_pem.decode())
     trusting.maximum_version = ssl.TLSVersion.TLSv1_2  # whose tickets serve more than once
     with Served("--store", store, "--to", echo_backend, *TWO) as served:
-        with connect(served, trusting) as client:
-            echoes(client)
-            session = client.session
+        for _ in range(3):  # a worker's first visitor gets no ticket
+            with connect(served, trusting) as client:
+                echoes(client)
+                session = client.session
+            if session is not None and session.has_ticket:
+                break
         before = {pid: sockets(pid) for pid in workers(served)}
         clients = [connect(served, trusting, session=session) for _ in range(MANY)]
         for client in clients:
@@ -535,3 +540,61 @@ async def test_a_trace_tells_of_all_workers_handshakes(
     for handshake in told:
         assert (handshake.name, handshake.outcome) == (NAME, "done")
         assert {"client hello", "done"} <= {step.step for step in handshake.steps}
+
+
+BAD = "bad.contoso.example"
+
+
+@pytest.fixture
+def many_names(store: Path, authority: Authority) -> list[str]:
+    """Names with a file, to be asked for once each, so that each is a look-up."""
+    names = [f"{number}.contoso.example" for number in range(30)]
+    for name in names:
+        (store / f"{name}.pfx").write_bytes(authority.issue(name).pfx())
+    (store / f"{BAD}.pfx").write_bytes(b"no certificate")
+    return names
+
+
+@pytest.mark.parametrize("count", ["1", "2"])
+async def test_a_trace_shows_what_the_store_does_in_whichever_process(
+    store: Path,
+    many_names: list[str],
+    echo_backend: str,
+    trusting: ssl.SSLContext,
+    tmp_path: Path,
+    count: str,
+):
+    def visit(name: str) -> None:
+        with suppress(ssl.SSLError):
+            connect(served, trusting, name).close()
+
+    async def told(traced: AsyncIterator[Traced], visits: Iterator[str]) -> TracedHandshake:
+        """Visit one name after the other until one is told: each worker follows some time."""
+        telling = asyncio.ensure_future(anext(traced))
+        while not telling.done():
+            await asyncio.to_thread(visit, next(visits))
+            await asyncio.wait([telling], timeout=0.5)
+        handshake = await telling
+        assert isinstance(handshake, TracedHandshake), "it is a step of the handshake"
+        return handshake
+
+    control, names = tmp_path / "control.sock", iter(many_names)
+    arguments = ("--store", store, "--to", echo_backend, "--listen", "127.0.0.1:0")
+    with Served(*arguments, "--workers", count, "--control", control) as served:
+        async with (
+            tracing(control, Trace("*.contoso.example")) as traced,
+            tracing(control, Trace(BAD)) as other,
+        ):
+            good = await told(traced, names)
+            assert [step.step for step in good.steps] == [
+                *("client hello", "fetch", "decode", "look-up", "server hello", "done")
+            ]
+            assert good.key == f"{good.name}.pfx"
+            assert all(step.duration_s for step in good.steps[1:3])
+            ends = [step.at_s for step in good.steps]
+            assert ends == sorted(ends)
+            bad = await told(other, repeat(BAD))
+            steps = [step.step for step in bad.steps]
+            assert steps[:2] == ["client hello", "fetch"]
+            assert steps[-2:] == ["bad file", "refused"]
+            assert steps.count("bad file") == 1, "once, however many traces there are"

@@ -67,9 +67,11 @@ class Handshake(Generic[S_co]):
     __slots__ = (
         "_alpn",
         "_contexts",
+        "_first",
         "_hello_sent",
         "_offered",
         "_reader",
+        "_resumes",
         "_session",
         "_sites",
         "asked",
@@ -83,6 +85,7 @@ class Handshake(Generic[S_co]):
         self._reader = HelloReader()
         self._offered: tuple[bytes, ...] = ()
         self._alpn: bytes | None = None
+        self._resumes = self._first = False
         self._session: Session | None = None
         self._hello_sent = False
         self.asked: str | None = None
@@ -115,6 +118,7 @@ class Handshake(Generic[S_co]):
         if hello is None:
             return False
         self.asked, self._offered = hello.server_name, hello.alpn
+        self._resumes = hello.resumes
         self._answer_for(self._name_to_answer(hello))
         return True
 
@@ -135,6 +139,7 @@ class Handshake(Generic[S_co]):
         Raises:
             CentcertError: there is none.
         """
+        self._first = True
         name, credential = await self._ask(provider_now)
         if name != self.name:
             self._answer_for(name)
@@ -147,7 +152,8 @@ class Handshake(Generic[S_co]):
             CredentialUnusable: OpenSSL will not serve with it.
             HandshakeFailed: the client's hello does not suit it.
         """
-        self._session = self._contexts.session(credential, self._alpn)
+        resumable = self._resumes or not self._first
+        self._session = self._contexts.session(credential, self._alpn, resumable=resumable)
         raw = self._reader.raw
         self._reader = HelloReader()  # the hello is TLS's now
         return self.go_on(raw)

@@ -31,6 +31,8 @@ _CLIENT_HELLO: Final = 1  # HandshakeType, RFC 8446 §4
 _HOST_NAME: Final = 0  # NameType, RFC 6066 §3
 _SERVER_NAME: Final = 0  # ExtensionType, RFC 8446 §4.2
 _ALPN: Final = 16
+_SESSION_TICKET: Final = 35  # RFC 5077 §3.2
+_PRE_SHARED_KEY: Final = 41
 _SUPPORTED_VERSIONS: Final = 43
 _RESERVED: Final = frozenset(range(0x0A0A, 0x10000, 0x1010))  # RFC 8701 §2
 
@@ -56,11 +58,13 @@ class ClientHello:
         alpn: the protocols offered, in the client's order (RFC 7301 §3.1); often none.
         versions: the versions offered without the reserved ones of RFC 8701, in the
             client's order; at least one is a ``TlsVersion``.
+        resumes: whether the client brings a ticket of an earlier session.
     """
 
     server_name: str | None
     alpn: tuple[bytes, ...]
     versions: tuple[int, ...]
+    resumes: bool = False
 
 
 class HelloReader:
@@ -170,7 +174,9 @@ def _parse(body: bytes) -> ClientHello:
         raise HelloRefused(
             Alert.PROTOCOL_VERSION, "The client offers neither TLS 1.2 nor TLS 1.3: update it."
         )
-    return ClientHello(server_name, alpn, versions)
+    # An empty extension asks for a first ticket (RFC 5077 §3.2).
+    resumes = _PRE_SHARED_KEY in extensions or bool(extensions.get(_SESSION_TICKET))
+    return ClientHello(server_name, alpn, versions, resumes)
 
 
 def _extensions(body: bytes) -> dict[int, bytes]:

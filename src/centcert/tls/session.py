@@ -15,7 +15,7 @@ from OpenSSL import SSL
 from centcert.errors import HandshakeFailed, SessionBroken
 
 if TYPE_CHECKING:
-    from OpenSSL.SSL import Context, Error
+    from OpenSSL.SSL import Connection, Error
 
 _HEADER_BYTES: Final = 5
 _MAX_PLAINTEXT_BYTES: Final = 1 << 14  # RFC 8446 §5.1: one read takes a whole record
@@ -50,9 +50,7 @@ class Session:
 
     __slots__ = ("_connection", "_ended", "_header", "_missing", "_records", "_to_send")
 
-    def __init__(self, base: Context, leaf: Context, alpn: bytes | None) -> None:
-        connection = SSL.Connection(base, None)
-        connection.set_context(leaf)
+    def __init__(self, connection: Connection, alpn: bytes | None) -> None:
         connection.set_app_data(SSL.NO_OVERLAPPING_PROTOCOLS if alpn is None else alpn)
         connection.set_accept_state()
         self._connection = connection

@@ -41,6 +41,6 @@ def test_credential_that_openssl_refuses_is_named_so_and_not_kept():
     )
     mixed = dataclasses.replace(credential, private_key=other.private_key)
     contexts = ServerContexts()
-    for _ in range(2):
+    for resumable in (True, True, False, False):
         with pytest.raises(CredentialUnusable, match="key values mismatch"):
-            contexts.session(mixed, None)
+            contexts.session(mixed, None, resumable=resumable)

@@ -10,6 +10,8 @@ from centcert.tls.hello import MAX_HELLO_BYTES, ClientHello, HelloReader, alert_
 
 SERVER_NAME: Final = 0
 ALPN: Final = 16
+SESSION_TICKET: Final = 35
+PRE_SHARED_KEY: Final = 41
 SUPPORTED_VERSIONS: Final = 43
 KEY_SHARE: Final = 51
 BOTH: Final = b"\x04\x03\x04\x03\x03"  # supported_versions: TLS 1.3, TLS 1.2
@@ -90,6 +92,19 @@ def test_name_is_kept_as_received():
 
 def test_without_server_name_there_is_none():
     assert read(SUPPORTED) == ClientHello(None, (), (0x0304, 0x0303))
+
+
+@pytest.mark.parametrize(
+    ("brought", "resumes"),
+    [
+        (b"", False),
+        (extension(SESSION_TICKET, b""), False),  # asks for a first one
+        (extension(SESSION_TICKET, b"ticket"), True),
+        (extension(PRE_SHARED_KEY, bytes(64)), True),
+    ],
+)
+def test_a_ticket_is_seen(brought: bytes, resumes: bool):  # noqa: FBT001  a parameter of the test
+    assert read(SUPPORTED, brought).resumes is resumes
 
 
 def test_hello_without_any_extension_offers_tls_1_2():
