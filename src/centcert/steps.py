@@ -71,6 +71,8 @@ def _said(event: object) -> tuple[str, str] | None:  # noqa: C901, PLR0911, PLR0
             return "look-up", f"{key} answers"
         case provider.Refreshed(key=key, changed=changed):
             return "refresh", f"{key} " + ("has a new certificate" if changed else "is as it was")
+        case provider.Elsewhere(step=step, text=text):
+            return step, text
         case provider.Recalled(key=key):
             return "last good", f"{key}, this node's own copy"
         case provider.Withdrawn(name=name):

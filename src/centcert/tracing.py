@@ -9,16 +9,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import msgspec
 
 from centcert.frontend import events as front_end
 from centcert.lines import Line, line_of, printable
-from centcert.names import pattern_of
 from centcert.provider import events as provider
 from centcert.steps import Step, step_of
-from centcert.stores.events import SmbStep
+from centcert.waiting import Waiting, is_wanted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -113,15 +112,21 @@ class Tracer:
     Args:
         pattern: only of this name, or of those that this wildcard covers; ``None``: of all.
         tell: is told, at once.
+        elsewhere: who waits in other processes: what concerns them is told as steps there.
     """
 
-    def __init__(self, pattern: str | None, tell: Callable[[Traced], None]) -> None:
+    def __init__(
+        self,
+        pattern: str | None,
+        tell: Callable[[Traced], None],
+        *,
+        elsewhere: Waiting[Any] | None = None,
+    ) -> None:
         self._pattern = pattern
         self._tell = tell
         self._open: dict[int, _Open] = {}
-        # Those that wait for their credential, in all and by what a file may stand for.
-        self._waiting: dict[int, _Open] = {}
-        self._waiting_for: dict[str, dict[int, _Open]] = {}
+        self._waiting: Waiting[_Open] = Waiting()
+        self._elsewhere = elsewhere
         self._asking: int | None = None  # whose hello came last: a hit follows at once
 
     def __call__(self, event: object) -> None:
@@ -132,7 +137,7 @@ class Tracer:
             case front_end.HelloRead():
                 self._read(event)
             case front_end.ServerHelloSent(connection=number):
-                self._answered(number)
+                self._waiting.remove(number)
                 self._note(number, event)
             case front_end.HandshakeDone():
                 self._done(event)
@@ -157,19 +162,7 @@ class Tracer:
         self._asking = number
         opened.name = name
         opened.note(event)
-        self._waiting[number] = opened
-        for pattern in _patterns(name):
-            self._waiting_for.setdefault(pattern, {})[number] = opened
-
-    def _answered(self, number: int) -> None:
-        opened = self._waiting.pop(number, None)
-        if opened is None or opened.name is None:
-            return
-        for pattern in _patterns(opened.name):
-            waiting = self._waiting_for[pattern]
-            del waiting[number]
-            if not waiting:
-                del self._waiting_for[pattern]
+        self._waiting.add(number, name, opened)
 
     def _note(self, number: int, event: object) -> None:
         opened = self._open.get(number)
@@ -177,7 +170,7 @@ class Tracer:
             opened.note(event)
 
     def _end(self, number: int) -> _Open | None:
-        self._answered(number)
+        self._waiting.remove(number)
         return self._open.pop(number, None)
 
     def _done(self, event: front_end.HandshakeDone) -> None:
@@ -239,44 +232,24 @@ class Tracer:
     # --- what connections wait for ---------------------------------------------------
 
     def _look_up(self, event: object) -> None:
-        match event:
-            case provider.Hit():
-                if self._asking is not None:
-                    self._note(self._asking, event)
-            case provider.Fetched() | provider.FetchFailed() | provider.Decoded():
-                self._note_file(event.key, event)
-            case SmbStep(purpose="data"):
-                self._note_store(event)
-            case _:
-                self._note_other(event)
-
-    def _note_file(self, key: str, event: object) -> None:
-        if self._waiting:
-            pattern = pattern_of(key)
-            for opened in self._waiting_for.get(pattern or "", {}).values():
-                opened.note(event)
-
-    def _note_store(self, event: SmbStep) -> None:
-        """Note a step of one file for those that wait for it, of a connection for all."""
-        path = getattr(event.step, "path", None)
-        if path is not None:
-            self._note_file(_key(path), event)
+        if isinstance(event, provider.Hit):
+            if self._asking is not None:
+                self._note(self._asking, event)
             return
-        for opened in self._waiting.values():
+        concerned = self._waiting.concerned(event)
+        for opened in concerned:
             opened.note(event)
+        if not concerned and not (self._elsewhere is not None and self._elsewhere.concerned(event)):
+            self._tell_line(event)
 
-    def _note_other(self, event: object) -> None:
+    def _tell_line(self, event: object) -> None:
         name = getattr(event, "name", None)
-        told = False
-        for opened in self._waiting_for.get(name or "", {}).values():
-            opened.note(event)
-            told = True
-        line = None if told else line_of(event)
+        line = line_of(event)
         if line is not None and (self._pattern is None or (name and self._wants(name))):
             self._tell(TracedLine(time.time(), line))
 
     def _wants(self, name: str) -> bool:
-        return self._pattern in (None, name, "*." + name.partition(".")[2])
+        return is_wanted(name, self._pattern)
 
 
 class Backlog:
@@ -315,13 +288,3 @@ async def traced(audience: Audience, pattern: str | None) -> AsyncGenerator[Trac
         yield Tracing()
         while True:
             yield await backlog.take()
-
-
-def _patterns(name: HostName) -> tuple[str, ...]:
-    """What the files that may answer ``name`` stand for."""
-    return (name,) if name.parent is None else (name, f"*.{name.parent}")
-
-
-def _key(path: str) -> str:
-    """Return the last part of a path on a share."""
-    return path.rpartition("\\")[2]

@@ -63,7 +63,7 @@ class Told:
 
     def is_empty(self) -> bool:
         tracer = self.tracer
-        return not (tracer._open or tracer._waiting or tracer._waiting_for)
+        return not (tracer._open or tracer._waiting or tracer._waiting._by_pattern)
 
 
 def done(number: int, name: HostName, key: str | None = None) -> HandshakeDone:

@@ -109,6 +109,16 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """The provider process has done a step for ``name``; as in ``centcert.steps.Step``."""
+
+    name: HostName
+    step: str
+    text: str
+    duration_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Recalled:
     """``name`` is answered with this node's last-good copy of ``key``: the store gave none."""
 
@@ -147,8 +157,8 @@ class Watching:
 
 
 Event: TypeAlias = (
-    "Asked | Hit | Fetched | FetchFailed | Decoded | Unusable | Found | Refused | Refreshed"
-    " | Kept | Recalled | Withdrawn | Listed | WatchFailed | Watching | Fault | StoreEvent"
+    "Asked | Hit | Fetched | FetchFailed | Decoded | Unusable | Found | Refused | Refreshed | Kept"
+    " | Elsewhere | Recalled | Withdrawn | Listed | WatchFailed | Watching | Fault | StoreEvent"
 )
 
 Listener: TypeAlias = "Callable[[Event], None]"

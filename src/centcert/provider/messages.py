@@ -179,8 +179,22 @@ class Unfollow(_Message, frozen=True):
     number: int
 
 
+class Overheard(_Message, frozen=True):
+    """A step that was done for a question of the worker's about ``name``.
+
+    As ``centcert.steps.Step``; told while somebody follows what happens.
+    """
+
+    name: str
+    step: str
+    text: str
+    duration_s: float | None
+
+
 FromWorker: TypeAlias = Hello | Holds | Ask | Used | Forgot | Report | Told
-FromProvider: TypeAlias = Welcome | Answered | Refused | Changed | Withdrawn | Follow | Unfollow
+FromProvider: TypeAlias = (
+    Welcome | Answered | Refused | Changed | Withdrawn | Follow | Unfollow | Overheard
+)
 
 
 def _plain(value: object) -> str:

@@ -29,7 +29,7 @@ from centcert.names import HostName
 from centcert.provider.answering import Answer
 from centcert.provider.cache import Cache, CacheLimits, Entry
 from centcert.provider.decoder import MAX_SHARED_ISSUERS
-from centcert.provider.events import Asked, Found, Hit
+from centcert.provider.events import Asked, Elsewhere, Found, Hit
 from centcert.provider.flights import Flights
 from centcert.provider.messages import (
     NAMES,
@@ -42,6 +42,7 @@ from centcert.provider.messages import (
     FromProvider,
     Hello,
     Holds,
+    Overheard,
     Refused,
     Report,
     Told,
@@ -242,6 +243,12 @@ class RemoteProvider:
             self._forgot([name])
         else:
             self._remember(name, credential)
+
+    def overheard(self, message: Overheard) -> None:
+        """Tell who follows what was done for a name that is waited for."""
+        if (steps := self._audience.steps) is not None:
+            name = HostName(message.name)
+            steps(Elsewhere(name, message.step, message.text, message.duration_s))
 
     def follow(self, link: _Link, number: int, pattern: str | None) -> asyncio.Task[None]:
         """Tell ``link`` what happens here until the task is cancelled."""
@@ -448,7 +455,7 @@ class _Link(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _take(self, message: FromProvider) -> None:
+    def _take(self, message: FromProvider) -> None:  # noqa: C901  one for each
         match message:
             case Answered(number=number):
                 answer = self._provider.answered(message)
@@ -461,6 +468,8 @@ class _Link(asyncio.Protocol):
                     asked.set_exception(error_of(message))
             case Changed() | Withdrawn():
                 self._provider.take(message)
+            case Overheard():
+                self._provider.overheard(message)
             case Follow(number=number, pattern=pattern):
                 self._telling[number] = self._provider.follow(self, number, pattern)
             case Unfollow(number=number):

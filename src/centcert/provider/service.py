@@ -15,6 +15,7 @@ import socket
 import struct
 from collections import Counter
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, assert_never, cast
 from weakref import WeakKeyDictionary
 
@@ -36,6 +37,7 @@ from centcert.provider.messages import (
     FromWorker,
     Hello,
     Holds,
+    Overheard,
     Report,
     Told,
     Unfollow,
@@ -46,6 +48,7 @@ from centcert.provider.messages import (
     encode,
     refusal,
 )
+from centcert.waiting import Waiting, is_wanted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -70,6 +73,10 @@ COMPARERS: Final = 4
 
 COMPARE_AGAIN_S: Final = 1.0
 
+MAX_OVERHEARD: Final = 256
+"""Questions under way whose workers are told each step, while somebody follows: what a person can
+read. Beyond them a handshake is told without the steps of its look-up."""
+
 _PEER: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
@@ -79,6 +86,9 @@ class Service:
     Args:
         provider: is entered; nobody else follows it.
         token: what workers prove themselves by.
+
+    Attributes:
+        overhearing: who of the workers wants to be told what is done for which question.
     """
 
     def __init__(self, provider: Provider, token: bytes) -> None:
@@ -94,6 +104,7 @@ class Service:
         self._tasks: asyncio.TaskGroup
         self._numbers = itertools.count(1)
         self.follows: dict[int, tuple[Follow, Callable[[bytes], None]]] = {}
+        self.overhearing: Waiting[Callable[[str, str, float | None], None]] = Waiting()
 
     @asynccontextmanager
     async def serving(self, listening: socket.socket) -> AsyncIterator[None]:
@@ -162,7 +173,9 @@ class Service:
 
     def spawn(self, worker: _Worker, question: Ask, default: HostName | None) -> None:
         """Answer a question that memory cannot answer."""
-        self._tasks.create_task(self._answer(worker, question, default))
+        answering = self._tasks.create_task(self._answer(worker, question, default))
+        if self.follows:
+            self._overhear(worker, HostName(question.name), answering)
 
     def digest(self, credential: Credential) -> bytes:
         """Return ``digest_of`` a credential, computed once."""
@@ -185,6 +198,13 @@ class Service:
             self._past = added_up([self._past, self._counters.pop(oldest)])
 
     # --- behind --------------------------------------------------------------------
+
+    def _overhear(self, worker: _Worker, name: HostName, answering: asyncio.Task[None]) -> None:
+        wanted = any(is_wanted(name, follow.pattern) for follow, _ in self.follows.values())
+        if wanted and len(self.overhearing) < MAX_OVERHEARD:
+            number = next(self._numbers)
+            self.overhearing.add(number, name, partial(worker.overheard, name))
+            answering.add_done_callback(lambda _: self.overhearing.remove(number))
 
     async def _answer(self, worker: _Worker, question: Ask, default: HostName | None) -> None:
         try:
@@ -368,6 +388,10 @@ class _Worker(asyncio.Protocol):
         """Likewise, with an error."""
         self._under_way -= 1
         self._send(refusal(number, error))
+
+    def overheard(self, name: HostName, step: str, text: str, duration_s: float | None) -> None:
+        """Tell the worker of a step that was done for a question of its own."""
+        self._send(Overheard(name, step, text, duration_s))
 
     def tell(self, name: HostName) -> None:
         """Tell the worker what answers ``name`` now, if it holds something else.

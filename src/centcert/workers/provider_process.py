@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -17,13 +17,15 @@ from centcert.control import NodeStatus, ReadSettings, SettingsRead, Trace, cont
 from centcert.counters import added_up
 from centcert.errors import CentcertError, SettingsError
 from centcert.node import Node
+from centcert.provider.events import Found
 from centcert.provider.service import Service
 from centcert.scrapes import metrics_page
+from centcert.steps import step_of
 from centcert.tracing import Backlog, Traced, Tracer, Tracing
 from centcert.workers.processes import HaveRead, ReadAgain, Ready
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
     from socket import socket
 
@@ -54,6 +56,8 @@ class ProviderNode(Node):
         store = msgspec.structs.replace(settings.store, max_memory=half)
         super().__init__(msgspec.structs.replace(settings, store=store, listen=()), listener)
         self._token = token
+        self._traces = 0
+        self._ears = ExitStack()  # open while there are any
         self._service: Service
 
     @asynccontextmanager
@@ -71,13 +75,35 @@ class ProviderNode(Node):
 
     async def _traced(self, pattern: str | None) -> Stream:
         backlog, decode = Backlog(), msgspec.json.Decoder(Traced).decode
+        tracer = Tracer(pattern, backlog.put, elsewhere=self._service.overhearing)
         with (
-            self._audience.following(Tracer(pattern, backlog.put)),
+            self._audience.following(tracer),
             self._service.following(pattern, lambda message: backlog.put(decode(message))),
+            self._overhearing(),
         ):
             yield Tracing()
             while True:
                 yield await backlog.take()
+
+    @contextmanager
+    def _overhearing(self) -> Iterator[None]:
+        """Tell workers the steps of their look-ups, once however many traces there are."""
+        self._traces += 1
+        if self._traces == 1:
+            self._ears.enter_context(self._audience.following(self._overhear))
+        try:
+            yield
+        finally:
+            self._traces -= 1
+            if not self._traces:
+                self._ears.close()
+
+    def _overhear(self, event: object) -> None:
+        asking = self._service.overhearing.concerned(event)
+        step = step_of(event, 0.0) if asking else None
+        if step is not None and not isinstance(event, Found):  # which workers tell themselves
+            for tell in asking:
+                tell(step.step, step.text, step.duration_s)
 
     async def status(self) -> NodeStatus:
         """Tell how the whole node does; what workers add is up to a second old."""

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
+from centcert.audience import Audience
 from centcert.counters import Counters
 from centcert.errors import StoreUnavailable, UnknownName
 from centcert.names import HostName
 from centcert.provider import CacheLimits, Provider
-from centcert.provider.events import Refreshed
+from centcert.provider.events import Elsewhere, Fetched, Refreshed
 from centcert.provider.messages import Answered, Ask, FromProvider, Hello, Report, encode
 from centcert.provider.policy import DEFAULT_POLICY
 from centcert.provider.remote import RemoteProvider
@@ -361,3 +362,56 @@ async def test_a_worker_that_asks_for_no_name_is_cut_off(farm: Farm):
         await until(lambda: not service._workers)
         assert not farm.rig.store.fetched
         writer.close()
+
+
+# --- traces -----------------------------------------------------------------------------
+
+
+async def test_what_is_done_for_a_question_is_told_to_its_worker_while_somebody_follows(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("centcert.provider.service.MAX_OVERHEARD", 2)
+    names = [HostName.parse(f"{number}.contoso.example") for number in range(3)]
+    heard: list[list[Elsewhere]] = [[], []]
+    workers = [
+        RemoteProvider(farm.address, TOKEN, audience=Audience(), limits=CacheLimits())
+        for _ in heard
+    ]
+
+    def listener(to: list[Elsewhere]) -> Callable[[object], None]:
+        return lambda event: to.append(event) if isinstance(event, Elsewhere) else None
+
+    farm.rig.store.hold()
+    async with AsyncExitStack() as stack:
+        _, service = await stack.enter_async_context(farm.provider_process())
+        for worker, to in zip(workers, heard, strict=True):
+            await stack.enter_async_context(worker)
+            stack.enter_context(worker._audience.following(listener(to)))
+        asking = [asyncio.ensure_future(ask(workers[0], MAIL))]
+        await farm.rig.store.until_fetched(1)
+        assert not service.overhearing, "nobody follows"
+        with (
+            service.following("*.contoso.example", lambda _: None),
+            service.following("*.example", lambda _: None),
+        ):
+            asked = [HostName.parse("www.elsewhere.test"), *names]
+            asking += [asyncio.ensure_future(ask(workers[1], name)) for name in asked]
+            await farm.rig.store.until_fetched(5)
+            assert len(service.overhearing) == 2, "of those wanted, as many as there is room for"
+            for tell in service.overhearing.concerned(Fetched("_.contoso.example.pem", 0.5, None)):
+                tell("fetch", "_.contoso.example.pem: absent", 0.5)
+            for tell in service.overhearing.concerned(Fetched(f"{names[1]}.pem", 0.5, 9)):
+                tell("fetch", "its own", 0.5)
+            told = ("fetch", "_.contoso.example.pem: absent", 0.5)
+            await until(lambda: len(heard[1]) == 3)
+            assert heard == [
+                [],
+                [
+                    Elsewhere(names[0], *told),
+                    Elsewhere(names[1], *told),
+                    Elsewhere(names[1], "fetch", "its own", 0.5),
+                ],
+            ]
+            farm.rig.store.release()
+            await asyncio.gather(*asking, return_exceptions=True)
+            assert not service.overhearing
