@@ -14,7 +14,6 @@ import random
 import resource
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -31,6 +30,7 @@ from centcert.demo.visitor import Visit, visit
 from centcert.errors import CentcertError
 from centcert.names import HostName
 from centcert.testing import Authority
+from tests.ports import reserved_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -147,8 +147,8 @@ class Node:
         lines: the last that it said.
     """
 
-    def __init__(self, arguments: list[str], state: Path, home: Path) -> None:
-        self.address = ("127.0.0.1", free_port())
+    def __init__(self, arguments: list[str], port: int, state: Path, home: Path) -> None:
+        self.address = ("127.0.0.1", port)
         self.lives = 0
         self.up = False
         self.lines: deque[str] = deque(maxlen=200)
@@ -350,6 +350,7 @@ class World:
                 *("--to", f"unix:{home}/backend", "--proxy-protocol"),
                 *("--workers", self.workers),
             ],
+            stack.enter_context(reserved_port()),
             self.state,
             home,
         )
@@ -591,14 +592,6 @@ async def until(condition: Callable[[], object], what: str, within_s: float) -> 
 async def in_thread(call: Callable[..., T], *arguments: object) -> T:
     """Let the clients go on while something blocks."""
     return await asyncio.to_thread(partial(call, *arguments))
-
-
-def free_port() -> int:
-    """Return a port that is free, from the kernel."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def _rss_bytes(pid: int) -> int:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.ports import reserved_port
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
@@ -158,3 +160,12 @@ def echo_backend() -> Iterator[str]:
 def http_backend() -> Iterator[str]:
     with running_backend(hello_http) as where:
         yield where
+
+
+def _reserved_port() -> Iterator[int]:
+    with reserved_port() as port:
+        yield port
+
+
+port = pytest.fixture(_reserved_port, name="port")
+other_port = pytest.fixture(_reserved_port, name="other_port")

@@ -163,15 +163,11 @@ def activated(address: str, path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
 @pytest.mark.parametrize("listen", ["127.0.0.1:{}", "localhost:{}"])
-def test_the_client_that_starts_the_service_is_its_first(store: Path, tmp_path: Path, listen: str):
-    authority, port = Authority(), free_port()
+def test_the_client_that_starts_the_service_is_its_first(
+    store: Path, tmp_path: Path, listen: str, port: int
+):
+    authority = Authority()
     (store / f"{NAME}.pfx").write_bytes(authority.issue(NAME).pfx())
     trusting = ssl.create_default_context(cadata=authority.root_pem.decode())
     path = settings_file(tmp_path, store, listen=listen.format(port))

@@ -201,7 +201,7 @@ async def test_an_end_that_comes_with_the_last_words_waits_for_a_paused_protocol
 
 async def test_less_than_the_low_water_is_sent_before_the_end(listen: Listen):
     """So little that nobody was told to pause; its leaving is noticed all the same."""
-    async with listen(shutdown_s=4.0) as server:
+    async with listen(shutdown_s=15.0) as server:
         client = await Visitor.connect(server.address, receive_buffer=4_096)
         await client.handshake()
         protocol = await server.accepted()

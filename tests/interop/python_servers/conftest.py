@@ -18,6 +18,7 @@ import pytest
 import uvloop
 
 from centcert.testing import Authority
+from tests.ports import reserved_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -79,13 +80,6 @@ def trust(authority: Authority) -> ssl.SSLContext:
     return ssl.create_default_context(cadata=authority.root_pem.decode())
 
 
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-    return port
-
-
 @contextlib.contextmanager
 def running(*command: str, port: int, folder: Path = EXAMPLES) -> Iterator[Program]:
     """Run a server until the block is left; its port accepts when the block begins."""
@@ -114,9 +108,13 @@ def running(*command: str, port: int, folder: Path = EXAMPLES) -> Iterator[Progr
 def start(store: Path) -> Start:
     """Run an example with the store."""
 
-    def start(example: str) -> AbstractContextManager[Program]:
-        port = free_port()
-        return running(example, str(store), str(port), port=port)
+    @contextlib.contextmanager
+    def start(example: str) -> Iterator[Program]:
+        with (
+            reserved_port() as port,
+            running(example, str(store), str(port), port=port) as program,
+        ):
+            yield program
 
     return start
 
@@ -125,10 +123,12 @@ def start(store: Path) -> Start:
 def serve_app(store: Path, tmp_path: Path) -> Start:
     """Run ``centcert serve --app`` with the store."""
 
-    def serve(app: str, *options: str, folder: Path = EXAMPLES) -> AbstractContextManager[Program]:
-        port = free_port()
+    @contextlib.contextmanager
+    def serve(app: str, *options: str, folder: Path = EXAMPLES) -> Iterator[Program]:
         command = ("-m", "centcert", "serve", "--store", str(store), "--app", app)
-        listen = ("--listen", f"127.0.0.1:{port}", "--state-folder", str(tmp_path / "state"))
-        return running(*command, *listen, *options, port=port, folder=folder)
+        with reserved_port() as port:
+            listen = ("--listen", f"127.0.0.1:{port}", "--state-folder", str(tmp_path / "state"))
+            with running(*command, *listen, *options, port=port, folder=folder) as program:
+                yield program
 
     return serve

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.interop.python_servers.conftest import EXAMPLES, NAMES, free_port, running
+from tests.interop.python_servers.conftest import EXAMPLES, NAMES, running
 
 if TYPE_CHECKING:
     import ssl
@@ -97,8 +97,10 @@ async def test_the_answers_are_the_same(
     store: Path,
     tmp_path: Path,
     trust: ssl.SSLContext,
+    port: int,
+    other_port: int,
 ):
-    own, ours = free_port(), free_port()
+    own, ours = port, other_port
     command = {
         "uvicorn": ("--port", str(own), "--ssl-certfile", files["pem"], "--ssl-keyfile"),
         "hypercorn": ("--bind", f"127.0.0.1:{own}", "--certfile", files["pem"], "--keyfile"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.interop.python_servers.conftest import NAMES, free_port, running
+from tests.interop.python_servers.conftest import NAMES, running
 from tests.interop.python_servers.test_recipes import curl
 
 if TYPE_CHECKING:
@@ -71,9 +71,11 @@ def test_what_cannot_start_is_said(app: str, code: int, sentence: str, store: Pa
     assert done.returncode == code
 
 
-def test_another_application_takes_over_at_a_reload(store: Path, root: Path, tmp_path: Path):
+def test_another_application_takes_over_at_a_reload(
+    store: Path, root: Path, tmp_path: Path, port: int
+):
     (tmp_path / "apps.py").write_text(APP.format(name="first") + APP.format(name="second"))
-    settings, port = tmp_path / "centcert.toml", free_port()
+    settings = tmp_path / "centcert.toml"
 
     def write(app: str) -> None:
         settings.write_text(SETTINGS.format(store=store, folder=tmp_path, port=port, app=app))

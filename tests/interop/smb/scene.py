@@ -13,6 +13,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from tests.ports import reserved_port
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -29,13 +31,6 @@ def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not come to that"
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 class Lines:
@@ -117,21 +112,26 @@ def serving(
     password_file = tmp_path / "password"
     password_file.touch(mode=0o600)
     password_file.write_text(samba.password + "\n")
-    port = port or free_port()
     with (
+        reserved_port() as free,
         socket.create_server(("127.0.0.1", 0)) as backend,
         started(
             *(sys.executable, "-m", "centcert", "serve"),
             *("--store", f"smb://127.0.0.1:{samba.port}/{share or samba.share}"),
             *("--username", samba.username, "--password-file", str(password_file)),
-            *("--listen", f"127.0.0.1:{port}", "--to", f"127.0.0.1:{backend.getsockname()[1]}"),
+            *(
+                "--listen",
+                f"127.0.0.1:{port or free}",
+                "--to",
+                f"127.0.0.1:{backend.getsockname()[1]}",
+            ),
             *("--grace", "0 s", *options),
             environment={"STATE_DIRECTORY": str(tmp_path / "state")},
         ) as journal,
     ):
         until(lambda: journal.count("Serving certificates") or journal.program.poll() is not None)
         assert journal.program.poll() is None, journal.seen
-        yield FrontEnd(port, journal, tmp_path / "ca.pem")
+        yield FrontEnd(port or free, journal, tmp_path / "ca.pem")
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from tests.interop.smb.scene import (
     SERVER_HELLO,
     Capture,
     Packet,
-    free_port,
     serving,
 )
+from tests.ports import reserved_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,8 +43,8 @@ def visited(
     samba: PrivateSamba, tmp_path: Path, version: str, *options: str
 ) -> tuple[str, list[Packet]]:
     """Start the node anew and visit it once; return the client's words and the packets."""
-    port = free_port()
     with (
+        reserved_port() as port,
         Capture(tmp_path / "scene.pcapng", samba.port, port) as capture,
         serving(samba, tmp_path, *options, port=port) as front_end,
     ):

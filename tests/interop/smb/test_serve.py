@@ -16,7 +16,6 @@ from tests.interop.smb.scene import (
     PATIENCE_S,
     SERVER_HELLO,
     Capture,
-    free_port,
     serving,
     until,
 )
@@ -124,11 +123,11 @@ def test_the_demo_says_so_where_there_is_no_samba(
 # --- the seed scene on the wire -------------------------------------------------------
 
 
-def test_the_seed_scene(start_samba: Start, authority: Authority, tmp_path: Path):
+def test_the_seed_scene(start_samba: Start, authority: Authority, tmp_path: Path, port: int):
     samba = start_samba()
     blob = authority.issue(NAME).pfx()
     (samba.folder / KEY).write_bytes(blob)
-    port, file = free_port(), tmp_path / "scene.pcapng"
+    file = tmp_path / "scene.pcapng"
     with (
         Capture(file, samba.port, port) as capture,
         serving(samba, tmp_path, port=port) as front_end,

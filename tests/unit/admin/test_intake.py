@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -253,7 +254,7 @@ def renewed(authority: Authority) -> tuple[Issued, Issued]:
         .public_key(old.certificate.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(old.certificate.not_valid_before_utc)
-        .not_valid_after(old.certificate.not_valid_after_utc.replace(year=2099))
+        .not_valid_after(datetime(2099, 1, 1, tzinfo=UTC))
     )
     certificate = builder.sign(authority._intermediate_key, hashes.SHA256())
     return old, Issued(certificate, old.chain, old.private_key)

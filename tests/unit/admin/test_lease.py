@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from centcert.stores import Blob
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch):
@@ -83,19 +85,33 @@ async def test_a_lock_of_nonsense_is_not_shown(content: bytes):
 async def test_a_lock_that_shows_life_is_left_alone(monkeypatch: pytest.MonkeyPatch):
     """However old it is by then."""
     monkeypatch.setattr(module, "RENEW_S", 0.0)
+    now = 0.0
+    monkeypatch.setattr(module.Lease, "_now", staticmethod(lambda: now))
     store = MemoryStore()
     publisher = MemoryPublisher(store)
-    entered = asyncio.Event()
+    entered, waiting = asyncio.Event(), asyncio.Event()
+    looks = 0
+    look = module.Lease._look
+
+    async def counted(lease: Lease) -> Blob | None:
+        nonlocal looks
+        looks += 1
+        return await look(lease)
 
     async def second() -> None:
-        async with lease(store, publisher, stale_s=0.3):
+        async with lease(store, publisher, stale_s=30.0, on_wait=lambda _: waiting.set()):
             entered.set()
 
     async with lease(store, publisher) as held:
         task = asyncio.create_task(second())
-        for _ in range(60):
-            await asyncio.sleep(0.01)
+        await waiting.wait()
+        monkeypatch.setattr(module.Lease, "_look", counted)
+        for _ in range(3):
+            now += 29.0
             await held.renew()
+            seen = looks
+            while looks < seen + 2 and not task.done():  # it has looked at the lock as it is by now
+                await asyncio.sleep(0.001)
         assert not entered.is_set()
     await task
 

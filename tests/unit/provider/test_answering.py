@@ -86,7 +86,15 @@ def nodes(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nodes:
     monkeypatch.setattr("centcert.provider.freshness.REWATCH_S", (0.01, 0.01))
     monkeypatch.setattr("centcert.provider.loader.HALF_WRITTEN_RETRIES_S", (0.001,))
     monkeypatch.setattr("centcert.provider.provider.prefetch", _nothing)  # visits come first here
+    monkeypatch.setattr("centcert.provider.answering.PATIENCE_S", 20.0)  # the store answers before
     return Nodes(tmp_path / "copies", rig)
+
+
+@pytest.fixture
+def _impatient(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a store that does not answer until the test lets it."""
+    del nodes  # which is patient
+    monkeypatch.setattr("centcert.provider.answering.PATIENCE_S", 0.01)
 
 
 async def _nothing(*_: object) -> None:
@@ -228,6 +236,7 @@ async def test_a_copy_that_others_are_served_is_not_for_who_refuses(rig: Rig, no
         assert new.key == KEY
 
 
+@pytest.mark.usefixtures("_impatient")
 async def test_who_refuses_is_not_answered_by_a_copy_that_comes_while_it_waits(
     rig: Rig, nodes: Nodes
 ):
@@ -244,6 +253,7 @@ async def test_who_refuses_is_not_answered_by_a_copy_that_comes_while_it_waits(
         assert answer_from_memory(provider, WWW, DEFAULT_POLICY) is copy
 
 
+@pytest.mark.usefixtures("_impatient")
 async def test_the_copy_of_a_default_name_answers_from_memory(rig: Rig, nodes: Nodes):
     rig.files.put(FALLBACK_KEY, pem(FALLBACK))
     await nodes.serve_once(FALLBACK)
@@ -256,6 +266,7 @@ async def test_the_copy_of_a_default_name_answers_from_memory(rig: Rig, nodes: N
         assert rig.store.fetched.total() == fetches
 
 
+@pytest.mark.usefixtures("_impatient")
 async def test_a_store_that_hangs_is_waited_for_only_so_long(rig: Rig, nodes: Nodes):
     rig.files.put(KEY, pem(WWW))
     await nodes.serve_once(WWW)
@@ -299,31 +310,33 @@ async def test_copies_leave_the_look_ups_of_a_storm_to_names_without_one(
         await rig.until(Refreshed)
 
 
+@pytest.mark.usefixtures("_impatient")
 async def test_who_serves_no_copies_waits_for_a_store_that_hangs(rig: Rig, nodes: Nodes):
     rig.files.put(KEY, pem(WWW))
     await nodes.serve_once(WWW)
     rig.store.hold()
     async with nodes.start() as provider:
         asking = asyncio.ensure_future(ask(provider, WWW, refusing("unavailable")))
-        done, _ = await asyncio.wait((asking,), timeout=0.5)
+        done, _ = await asyncio.wait((asking,), timeout=0.1)
         assert not done
         rig.store.release()
         assert (await asking).credential.key == KEY
     assert "Recalled" not in rig.kinds()
 
 
-@pytest.mark.usefixtures("nodes")
+@pytest.mark.usefixtures("_impatient")
 async def test_a_name_without_a_copy_waits_for_a_store_that_hangs(rig: Rig):
     rig.files.put(KEY, pem(WWW))
     rig.store.hold()
     async with rig.provider() as provider:
         asking = asyncio.ensure_future(ask(provider, WWW))
-        done, _ = await asyncio.wait((asking,), timeout=0.5)
+        done, _ = await asyncio.wait((asking,), timeout=0.1)
         assert not done
         rig.store.release()
         assert (await asking).credential.key == KEY
 
 
+@pytest.mark.usefixtures("_impatient")
 async def test_a_store_that_is_slow_is_waited_for_when_the_copy_proves_useless(
     rig: Rig, nodes: Nodes
 ):
@@ -335,7 +348,7 @@ async def test_a_store_that_is_slow_is_waited_for_when_the_copy_proves_useless(
     rig.store.hold()
     async with nodes.start() as provider:
         asking = asyncio.ensure_future(ask(provider, WWW))
-        done, _ = await asyncio.wait((asking,), timeout=0.5)
+        done, _ = await asyncio.wait((asking,), timeout=0.1)
         assert not done
         rig.store.release()
         assert (await asking).credential.not_after > rig.clock.wall()
@@ -455,6 +468,7 @@ async def test_a_wildcard_that_is_right_comes_before_a_copy(rig: Rig, nodes: Nod
         assert (await ask(provider, WWW)).credential.key == WILD
 
 
+@pytest.mark.usefixtures("_impatient")
 async def test_what_a_copy_answers_is_replaced_by_no_other_file_while_its_own_is_bad(
     rig: Rig, nodes: Nodes
 ):

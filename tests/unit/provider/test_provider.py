@@ -424,9 +424,8 @@ async def test_a_watch_that_breaks_is_told_and_what_was_missed_is_found(
 
 
 async def listed(rig: Rig, times: int = 1) -> None:
-    while rig.store.listed < times:
-        await asyncio.sleep(0.01)
-    await asyncio.sleep(0.01)
+    """Wait until so many listings were taken in."""
+    await rig.until(Listed, times)
 
 
 async def test_while_the_store_is_watched_unknown_names_cost_it_nothing(rig: Rig):
@@ -578,7 +577,7 @@ async def test_what_was_wrong_with_a_file_goes_with_it(rig: Rig):
             await provider.credential(WWW)
         assert codes(provider) == {"bad-file": KEY}
         rig.files.remove(KEY)
-        await listed(rig, rig.store.listed + 2)
+        await listed(rig, rig.kinds().count("Listed") + 2)
         assert codes(provider) == {}
 
 

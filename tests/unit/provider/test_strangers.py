@@ -9,6 +9,8 @@ import string
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 from centcert.audience import Audience
 from centcert.errors import CentcertError, NameRefused, Overloaded, StoreUnavailable, UnknownName
 from centcert.names import MAX_NAME_BYTES, HostName
@@ -25,9 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sized
     from pathlib import Path
 
-    import pytest
-
     from centcert.provider import Provider
+
+pytestmark = pytest.mark.timeout(300)  # 5 s as a rule
 
 NAMES = 100_000
 WWW = HostName.parse("www.contoso.example")

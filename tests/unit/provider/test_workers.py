@@ -41,7 +41,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("centcert.provider.freshness.DEBOUNCE_S", 0.0)
     monkeypatch.setattr("centcert.provider.resolver.CONFIRM_ABSENCE_AFTER_S", (0.0,))
     monkeypatch.setattr("centcert.provider.remote.TELL_EVERY_S", 0.01)
-    monkeypatch.setattr("centcert.provider.remote.AWAY_S", 0.2)
+    monkeypatch.setattr("centcert.provider.remote.AWAY_S", 20.0)
     monkeypatch.setattr("centcert.provider.service.COMPARE_AGAIN_S", 0.01)
 
 
@@ -263,7 +263,9 @@ async def test_reports_are_added_up_and_what_was_counted_stays(farm: Farm):
 # --- the provider process goes, and comes again -----------------------------------------
 
 
-async def test_without_the_provider_process_what_is_held_goes_on(farm: Farm):
+async def test_without_the_provider_process_what_is_held_goes_on(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+):
     farm.rig.files.put(KEY, pem(WWW))
     farm.rig.files.put(MAIL_KEY, pem(MAIL))
     async with farm.worker() as worker:
@@ -272,16 +274,17 @@ async def test_without_the_provider_process_what_is_held_goes_on(farm: Farm):
             url = provider.store_url
         await until(lambda: worker._link is None)
         assert worker.known(WWW) is held
-        with pytest.raises(StoreUnavailable, match=url):
-            await ask(worker, MAIL)
+        with monkeypatch.context() as patch:
+            patch.setattr("centcert.provider.remote.AWAY_S", 0.05)
+            with pytest.raises(StoreUnavailable, match=url):
+                await ask(worker, MAIL)
         async with farm.provider_process():
             await until(lambda: worker._link is not None)
             assert (await ask(worker, MAIL)).key == MAIL_KEY
             assert worker.known(WWW) is held
 
 
-async def test_a_question_under_way_is_asked_anew(farm: Farm, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("centcert.provider.remote.AWAY_S", 10)
+async def test_a_question_under_way_is_asked_anew(farm: Farm):
     farm.rig.files.put(KEY, pem(WWW))
     async with farm.worker() as worker:
         async with farm.provider_process():
