@@ -45,9 +45,10 @@ CLOSE_S: Final = 10.0
 RETRY_S: Final = 10.0
 """How long a disk that failed, or another process that writes, is left alone."""
 
-GATHER_S: Final = 0.5
-"""How long what is to be written waits for more: in a storm of first visits a copy then costs a
-third of what it costs alone."""
+GATHER_S: Final = (0.5, 5.0)
+"""What is to be written waits until nothing more has come for the first of these times, but no
+longer than the second: a storm of first visits needs the processor itself, and a copy that is
+written with others costs half of one alone."""
 
 INDEX_S: Final = 600.0
 """How often the times of use are written: for the next start, which can do with old ones."""
@@ -251,7 +252,7 @@ class LastGood:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(index_at):
                     await self._changed.wait()
-                    await asyncio.sleep(GATHER_S)
+                    await self._gather()
             self._changed.clear()
             await self.flush()
             if clock() >= index_at:
@@ -260,6 +261,14 @@ class LastGood:
             if self._behind:
                 await asyncio.sleep(RETRY_S)
                 self._changed.set()
+
+    async def _gather(self) -> None:
+        pause_s, longest_s = GATHER_S
+        with suppress(TimeoutError):
+            async with asyncio.timeout(longest_s):
+                while self._changed.is_set():
+                    self._changed.clear()
+                    await asyncio.sleep(pause_s)
 
     async def _settle(self) -> None:
         self._settling, self._pending = self._pending, Pending()

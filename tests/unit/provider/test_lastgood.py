@@ -811,6 +811,23 @@ async def test_a_sheet_that_a_name_has_just_left_does_not_list_it_anew(
                 assert await served(other, A) == OTHER.fingerprint
 
 
+async def test_a_storm_is_written_before_it_ends(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lastgood, "GATHER_S", (3600.0, 0.01))
+    async with rig.open() as copies, asyncio.timeout(20):
+        version = 0
+        while not rig.sheets():
+            copies.keep(A, f"v{(version := version + 1)}", ONE)
+            await asyncio.sleep(0.001)
+
+
+async def test_what_still_gathers_is_written_at_the_end(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lastgood, "GATHER_S", (3600.0, 3600.0))
+    async with rig.open() as copies:
+        copies.keep(A, "v1", ONE)
+    async with rig.open() as copies:
+        assert await served(copies, A) == ONE.fingerprint
+
+
 async def test_a_failure_after_the_rename_does_not_bring_a_withdrawn_name_back(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ):
