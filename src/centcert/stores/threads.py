@@ -69,13 +69,12 @@ class Threads:
         loop = asyncio.get_running_loop()
         job = _Job(call, loop, deadline)
         self._submit(job, loop.time())
+        alarm = loop.call_at(deadline, job.settle, None, Late())
         try:
-            done, _ = await asyncio.wait((job.future,), timeout=deadline - loop.time())
+            return await job.future
         finally:
+            alarm.cancel()
             job.forget()
-        if not done:
-            raise Late
-        return job.future.result()
 
     def close(self) -> None:
         """End every call with ``Closed`` and let the idle threads go."""
@@ -138,7 +137,7 @@ class _Job(Generic[T]):
 
     def run(self) -> None:
         """Make the call, in a thread."""
-        if self.future.cancelled():
+        if self.future.done():
             return
         value, error = None, None
         try:
