@@ -302,7 +302,8 @@ def _issuers(
     two CAs that sign each other come to an end.
     """
     last = _Link.read(leaf)
-    spare = [link for link in map(_legible, certificates) if link and link.certificate != leaf]
+    others = (certificate for certificate in certificates if certificate != leaf)
+    spare = [link for link in map(_legible, others) if link]
     spare.sort(key=lambda link: (link.is_root, link.not_after), reverse=True)
     chain: list[_Link] = []
     left = MAX_VERIFICATIONS

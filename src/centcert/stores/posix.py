@@ -274,7 +274,7 @@ def _read_settled(found: int, key: str, now_ns: int) -> Blob:
         before = os.fstat(file)
         if before.st_size > MAX_BLOB_BYTES:
             raise too_large(key, before.st_size)
-        data = _read_up_to(file, before.st_size + 1)
+        data = _read_up_to(file, before.st_size)  # one that grows has another version then
         version = _version(before)
         if len(data) != before.st_size or version != _version(os.fstat(file)):
             raise Unsettled
