@@ -56,6 +56,7 @@ class Decoder:
         self._unanswered: set[asyncio.Future[Credential]] = set()
         self._children = [_Child() for _ in range(processes)]
         self._workers: list[asyncio.Task[None]] = []
+        self._replies = msgspec.msgpack.Decoder[Reply](Reply)
         self._load_issuer = lru_cache(MAX_SHARED_ISSUERS)(x509.load_der_x509_certificate)
 
     async def decode(self, blob: Blob, passwords: Sequence[bytes]) -> Credential:
@@ -160,7 +161,7 @@ class Decoder:
         )
 
     def _credential(self, reply: bytes, key: str) -> Credential:
-        match msgspec.msgpack.decode(reply, type=Reply):
+        match self._replies.decode(reply):
             case Refused(error, sentence):
                 raise _REFUSALS.get(error, BadBlob)(key, sentence)
             case decoded:
