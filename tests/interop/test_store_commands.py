@@ -238,11 +238,39 @@ def test_a_folder_that_is_read_only_is_told(setup: Setup):
         )  # fmt: skip
     finally:
         setup.file.parent.chmod(0o755)
-    assert (said.returncode, said.stderr) == (
-        2,
-        f"centcert: {setup.file} cannot be written: Permission denied: nothing was changed.\n",
+    assert said.returncode == 2
+    assert said.stderr == (
+        f"centcert: {setup.file} cannot be written: Permission denied for .centcert.toml.lock"
+        " beside it: nothing was changed.\n"
     )
     assert setup.text == before
+
+
+def test_of_two_commands_at_once_neither_undoes_the_other(setup: Setup):
+    """The one reads the file, and is long about trying its store, while the other changes it."""
+    setup.enabled()
+    large, key_password = setup.home / "large", setup.home / "key-password"
+    large.mkdir()
+    for number in range(3_000):
+        (large / f"{number}.txt").touch()
+    key_password.touch(mode=0o600)
+    key_password.write_bytes(b"secret")
+    changes = (("--store", large), ("--key-password-file", key_password), ("--store", large))
+    running = [
+        subprocess.Popen(
+            [*CENTCERT, "set", *change, "--config", setup.file, "--control", setup.home / "none"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for change in changes
+    ]
+    for process in running:
+        _, errors = process.communicate(timeout=PATIENCE_S)
+        assert (process.returncode, errors) == (0, "")
+    assert setup.text == (f'[store]\nurl = "{large}"\nkey_password_files = ["{key_password}"]\n')
+    assert list(setup.file.parent.iterdir()) == [setup.file]
 
 
 def test_a_full_disk_is_told(setup: Setup):

@@ -2,6 +2,7 @@
 
 What the cmdlets ``*-WebCentralCertProvider`` do on IIS. New settings are tried before
 they are saved; a typed secret is written to a file of its own, which the settings name.
+Of several commands at once each does all of its change before the next one reads the file.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec
 
 from centcert.admin.secrets import check_secret, read_secret, secret_file, write_secret
 from centcert.admin.settings_draft import SettingsDraft
+from centcert.admin.settings_lock import sole_change
 from centcert.admin.store_trial import Found, try_store
 from centcert.errors import SettingsError
 from centcert.stores import open_store
@@ -127,41 +129,43 @@ async def change_store(
         SettingsError: the settings are wrong, or cannot be saved.
         StoreError: the store gave no answer.
     """
-    draft = SettingsDraft(path)
-    values = _absolute(change.settings)
-    typed = _place_typed(change, values, draft)
-    for given, other in (("password_file", "keytab"), ("keytab", "password_file")):
-        if values.get(given) is not None:
-            values.setdefault(other, None)  # an account has one secret; both given is an error
-    if enable and "enabled" in draft.store:
-        values["enabled"] = True
-    draft.change(values)
-    settings = draft.checked()
-    account = _account(settings, typed)
-    open_store(settings.url, account=account)  # asks nothing yet, but knows what is no URL
-    found = None
-    if trial:
-        _read_secrets(settings, typed)
-        found = await try_store(settings.url, account)
-    for file, secret in typed.items():
-        write_secret(file, secret)
-    draft.save()
-    return found
+    async with sole_change(path):
+        draft = SettingsDraft(path)
+        values = _absolute(change.settings)
+        typed = _place_typed(change, values, draft)
+        for given, other in (("password_file", "keytab"), ("keytab", "password_file")):
+            if values.get(given) is not None:
+                values.setdefault(other, None)  # an account has one secret; both given is an error
+        if enable and "enabled" in draft.store:
+            values["enabled"] = True
+        draft.change(values)
+        settings = draft.checked()
+        account = _account(settings, typed)
+        open_store(settings.url, account=account)  # asks nothing yet, but knows what is no URL
+        found = None
+        if trial:
+            _read_secrets(settings, typed)
+            found = await try_store(settings.url, account)
+        for file, secret in typed.items():
+            write_secret(file, secret)
+        draft.save()
+        return found
 
 
-def disable_store(path: Path) -> None:
+async def disable_store(path: Path) -> None:
     """Have front ends ask the store for nothing; its settings stay.
 
     Raises:
         SettingsError: no store is set, or the settings cannot be saved.
     """
-    draft = SettingsDraft(path)
-    draft.checked()
-    draft.change({"enabled": False})
-    draft.save()
+    async with sole_change(path):
+        draft = SettingsDraft(path)
+        draft.checked()
+        draft.change({"enabled": False})
+        draft.save()
 
 
-def clear_store(path: Path, settings: tuple[str, ...]) -> tuple[Path, ...]:
+async def clear_store(path: Path, settings: tuple[str, ...]) -> tuple[Path, ...]:
     """Take settings of the store away, and the files of secrets that ``change_store`` made.
 
     Args:
@@ -174,20 +178,21 @@ def clear_store(path: Path, settings: tuple[str, ...]) -> tuple[Path, ...]:
     Raises:
         SettingsError: they cannot be saved; nothing was removed then.
     """
-    draft = SettingsDraft(path)
-    before = {secret_file(source) for _, source in _named_secrets(draft.store)}
-    draft.change(dict.fromkeys(settings))
-    draft.save()
-    after = {secret_file(source) for _, source in _named_secrets(draft.store)}
-    own = {_own_secret(path, "password"), _own_secret(path, "key-password")}
-    removed = []
-    for file in sorted((before - after) & own):
-        with suppress(FileNotFoundError):
-            file.unlink()
-            removed.append(file)
-    with suppress(OSError):  # it is not empty, or not there
-        _own_secret(path, "").rmdir()
-    return tuple(removed)
+    async with sole_change(path):
+        draft = SettingsDraft(path)
+        before = {secret_file(source) for _, source in _named_secrets(draft.store)}
+        draft.change(dict.fromkeys(settings))
+        draft.save()
+        after = {secret_file(source) for _, source in _named_secrets(draft.store)}
+        own = {_own_secret(path, "password"), _own_secret(path, "key-password")}
+        removed = []
+        for file in sorted((before - after) & own):
+            with suppress(FileNotFoundError):
+                file.unlink()
+                removed.append(file)
+        with suppress(OSError):  # it is not empty, or not there
+            _own_secret(path, "").rmdir()
+        return tuple(removed)
 
 
 # --- below ------------------------------------------------------------------------

@@ -159,7 +159,7 @@ def clear(
     if not cleared:
         raise click.UsageError("Say what to clear: --credential, --key-password or --all.")
     path = _existing(config)
-    removed = tuple(map(str, clear_store(path, cleared)))
+    removed = tuple(map(str, run(clear_store(path, cleared))))
     _report(Changed(store_setup(path), removed=removed), config, control, as_json=as_json)
 
 
@@ -174,7 +174,7 @@ def disable(config: Path | None, control: Path | None, *, as_json: bool) -> None
     name.
     """
     path = _existing(config)
-    disable_store(path)
+    run(disable_store(path))
     _report(Changed(store_setup(path)), config, control, as_json=as_json)
 
 
