@@ -26,10 +26,12 @@ SERVERS = (
     peers.CADDY,
     peers.CADDY_ASKING,
     peers.ENVOY,
+    peers.BARE_LOOP,
     peers.CENTCERT_ANSWERING,
     peers.HAPROXY_TCP,
     peers.HITCH,
     peers.ENVOY_TCP,
+    peers.BARE_RELAY,
     peers.CENTCERT,
 )
 NOTE = (

@@ -497,6 +497,19 @@ def centcert_answering(plan: Plan) -> Commands:
     return [[*command, str(plan.port), str(plan.sites.folder)]]
 
 
+# --- the floor ---------------------------------------------------------------------
+
+
+def bare_loop(plan: Plan) -> Commands:
+    """What Python and pyOpenSSL cost by themselves."""
+    return [[sys.executable, "-m", "bench.bare_loop", str(plan.port), str(plan.sites.folder)]]
+
+
+def bare_relay(plan: Plan) -> Commands:
+    """The same with a backend."""
+    return [[*bare_loop(plan)[0], str(plan.backend_port)]]
+
+
 # --- all of them ------------------------------------------------------------------
 
 
@@ -519,6 +532,7 @@ _NGINX = ("nginx", "-v")
 _HAPROXY = ("haproxy", "-v")
 _CADDY = ("caddy", "version")
 _ENVOY_VERSION = (_beside_python("envoy"), "--version")
+_PYOPENSSL = (sys.executable, "-c", "import OpenSSL; print(OpenSSL.__version__)")
 _CENTCERT = (sys.executable, "-m", "centcert", "--version")
 
 NGINX = Peer("nginx", _NGINX, nginx_static)
@@ -535,6 +549,8 @@ CADDY_ASKING = Peer("Caddy, get_certificate", _CADDY, caddy_asking)
 ENVOY = Peer("Envoy", _ENVOY_VERSION, envoy_static)
 ENVOY_TCP = Peer("Envoy, TCP", _ENVOY_VERSION, envoy_tcp)
 CENTCERT = Peer("Centcert serve", _CENTCERT, centcert_serve)
+BARE_LOOP = Peer("pyOpenSSL, bare loop", _PYOPENSSL, bare_loop)
+BARE_RELAY = Peer("pyOpenSSL, bare relay", _PYOPENSSL, bare_relay)
 CENTCERT_ANSWERING = Peer("Centcert start_server", _CENTCERT, centcert_answering)
 
 ALL: Sequence[Peer] = (
@@ -551,6 +567,8 @@ ALL: Sequence[Peer] = (
     CADDY_ASKING,
     ENVOY,
     ENVOY_TCP,
+    BARE_LOOP,
+    BARE_RELAY,
     CENTCERT,
     CENTCERT_ANSWERING,
 )

@@ -21,6 +21,7 @@ SERVERS = (
     peers.HITCH,
     peers.CADDY_PROXY,
     peers.ENVOY_TCP,
+    peers.BARE_RELAY,
     peers.CENTCERT,
 )
 BASE = peers.NGINX_STREAM.name

@@ -1,0 +1,166 @@
+"""The least that a server in Python can do: an epoll loop around pyOpenSSL, and nothing else.
+
+It has every certificate in memory, no limit, no deadline, and foresees no error. What it
+costs is the floor under whatever is made of the same parts.
+
+python -m bench.bare_loop PORT FOLDER [BACKEND_PORT]
+"""
+
+from __future__ import annotations
+
+import gc
+import select
+import socket
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from OpenSSL import SSL
+
+from centcert import credential as credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n" + bytes(16)
+_READ_BYTES = 64 * 1024
+_RECORD_BYTES = 16 * 1024
+
+
+class Client:
+    """One connection."""
+
+    __slots__ = ("backend", "socket", "stands", "tls")
+
+    def __init__(self, accepted: socket.socket, tls: SSL.Connection) -> None:
+        self.socket = accepted
+        self.tls = tls
+        self.stands = False
+        self.backend: socket.socket | None = None
+
+    def flush(self) -> None:
+        """Send what OpenSSL has to send; there is some."""
+        out = self.tls.bio_read(_READ_BYTES)
+        self.socket.sendall(out)
+        while len(out) == _READ_BYTES:
+            try:
+                out = self.tls.bio_read(_READ_BYTES)
+            except SSL.WantReadError:
+                return
+            self.socket.sendall(out)
+
+
+class Loop:
+    """Answers by itself, or relays to a backend."""
+
+    def __init__(self, port: int, folder: Path, backend_port: int | None) -> None:
+        self._base = _context()
+        self._base.set_tlsext_servername_callback(self._choose)
+        self._contexts = {file.stem.encode(): _context(file) for file in folder.glob("*.pem")}
+        self._backend_port = backend_port
+        self._epoll = select.epoll()
+        self._ready: dict[int, Callable[[], None]] = {}
+        self._listening = socket.create_server(("127.0.0.1", port), backlog=1024)
+        self._wait_for(self._listening, self._accept)
+
+    def run(self) -> None:
+        """Serve until it is killed."""
+        gc.freeze()
+        gc.disable()
+        while True:
+            for descriptor, _ in self._epoll.poll():
+                ready = self._ready.get(descriptor)
+                if ready is not None:  # else closed by one before it
+                    ready()
+
+    def _wait_for(self, waiting: socket.socket, ready: Callable[[], None]) -> None:
+        self._ready[waiting.fileno()] = ready
+        self._epoll.register(waiting.fileno(), select.EPOLLIN)
+
+    def _choose(self, tls: SSL.Connection) -> None:
+        tls.set_context(self._contexts[tls.get_servername() or b""])
+
+    def _accept(self) -> None:
+        accepted, _ = self._listening.accept()
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        tls = SSL.Connection(self._base, None)
+        tls.set_accept_state()
+        client = Client(accepted, tls)
+        self._wait_for(accepted, partial(self._receive, client))
+
+    def _receive(self, client: Client) -> None:
+        tls = client.tls
+        try:
+            data = client.socket.recv(_READ_BYTES)
+            if not data:
+                self._close(client)
+                return
+            tls.bio_write(data)
+            if not client.stands:
+                self._shake(client)
+            if client.stands:
+                self._take(client)
+        except SSL.ZeroReturnError:
+            tls.shutdown()
+            client.flush()
+            self._close(client)
+        except OSError:
+            self._close(client)
+
+    def _shake(self, client: Client) -> None:
+        try:
+            client.tls.do_handshake()
+            client.stands = True
+        except SSL.WantReadError:
+            pass
+        client.flush()
+        if client.stands and self._backend_port is not None:
+            client.backend = socket.create_connection(("127.0.0.1", self._backend_port))
+            client.backend.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._wait_for(client.backend, partial(self._relay, client, client.backend))
+
+    def _take(self, client: Client) -> None:
+        try:
+            plaintext = client.tls.recv(_RECORD_BYTES)
+        except SSL.WantReadError:
+            return
+        if client.backend is not None:
+            client.backend.send(plaintext)
+        else:
+            client.tls.send(_ANSWER)
+            client.flush()
+
+    def _relay(self, client: Client, backend: socket.socket) -> None:
+        try:
+            data = backend.recv(_READ_BYTES)
+            if data:
+                client.tls.sendall(data)
+                client.flush()
+                return
+        except OSError:
+            pass
+        self._close(client)
+
+    def _close(self, client: Client) -> None:
+        for one in (client.socket, client.backend):
+            if one is not None:
+                self._ready.pop(one.fileno(), None)
+                one.close()
+
+
+def _context(file: Path | None = None) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_session_id(b"bare")
+    if file is not None:
+        credential = credentials.decode(file.read_bytes(), key=file.name, passwords=())
+        context.use_certificate(credential.certificate)
+        context.use_privatekey(credential.private_key)
+        for issuer in credential.issuers:
+            context.add_extra_chain_cert(issuer)
+    return context
+
+
+if __name__ == "__main__":
+    Loop(int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]) if sys.argv[3:] else None).run()
