@@ -193,7 +193,8 @@ class Machine(RuleBasedStateMachine):
         """Pauses that are there for the sake of real stores and writers are none here."""
         patch = self.patch
         provider, freshness = "centcert.provider.provider", "centcert.provider.freshness"
-        patch.setattr(f"{freshness}.DEBOUNCE_S", 0.0005)
+        patch.setattr(f"{freshness}.TOGETHER_S", 0.0005)
+        patch.setattr("centcert.provider.bursts.QUIET_S", 0.0)
         patch.setattr(f"{freshness}.REWATCH_S", (0.001, 0.001))
         patch.setattr("centcert.provider.loader.HALF_WRITTEN_RETRIES_S", (0.0005,))
         patch.setattr("centcert.provider.resolver.CONFIRM_ABSENCE_AFTER_S", (0.0005, 0.0005))
@@ -257,7 +258,7 @@ class Machine(RuleBasedStateMachine):
     def is_quiet(self) -> bool:
         provider, freshness, loader = self.provider, self.freshness, self.provider._loader
         told = not any(watch.noted.is_set() for watch in self.memory_store._watches)
-        acted = not (freshness._changed_keys or freshness._noted.is_set())
+        acted = not (freshness._bursts or freshness._noted.is_set())
         if (freshness._watch is None) is not self.failing:
             return False
         if self.held:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from centcert.errors import StoreError, StoreUnwatchable
 from centcert.names import HostName, pattern_of
+from centcert.provider.bursts import Bursts
 from centcert.provider.events import Listed, Listener, WatchFailed, Watching
 from centcert.provider.listing import Listing
 
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from centcert.provider.review import Review
     from centcert.stores.base import Store
 
-DEBOUNCE_S: Final = 0.05
-"""A writer causes several notifications, the first before it is done."""
+TOGETHER_S: Final = 0.025
+"""How long changes are gathered at least: one of a wildcard costs a search of memory."""
 
 REWATCH_S: Final = (1.0, 30.0)
 """The first and the longest pause before watching anew."""
@@ -66,7 +67,7 @@ class Freshness:
         self._review = review
         self._confirm = confirm
         self._listener = listener
-        self._changed_keys: set[str] = set()
+        self._bursts = Bursts()
         self._watch: object | None = None  # stands for the watch that tells all now
         self._watch_failed = False
         self._told: str | None = None  # why changes are not seen
@@ -153,14 +154,15 @@ class Freshness:
                 await asyncio.sleep(0)
 
     async def renew_changed(self) -> None:
-        """Act on notifications, burst by burst, until cancelled."""
+        """Act on notifications, some at a time, until cancelled."""
+        loop = asyncio.get_running_loop()
         while True:
-            await self._noted.wait()
-            await asyncio.sleep(DEBOUNCE_S)
-            self._noted.clear()
-            keys, self._changed_keys = self._changed_keys, set()
+            while not self._bursts:
+                self._noted.clear()
+                await self._noted.wait()
+            await asyncio.sleep(max(self._bursts.next_due() - loop.time(), TOGETHER_S))
             patterns: set[str] = set()
-            for key in keys:
+            for key in self._bursts.take(loop.time()):
                 self._loader.detach(key)
                 self._review.note(key)
                 pattern = pattern_of(key)
@@ -208,5 +210,5 @@ class Freshness:
             self._look_now.set()
         else:
             self._loader.index.add(key)
-            self._changed_keys.add(key)
+            self._bursts.note(key, asyncio.get_running_loop().time())
             self._noted.set()

@@ -38,7 +38,8 @@ pytestmark = pytest.mark.usefixtures("hurried")
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("centcert.provider.freshness.DEBOUNCE_S", 0.0)
+    monkeypatch.setattr("centcert.provider.freshness.TOGETHER_S", 0.0)
+    monkeypatch.setattr("centcert.provider.bursts.QUIET_S", 0.0)
     monkeypatch.setattr("centcert.provider.resolver.CONFIRM_ABSENCE_AFTER_S", (0.0,))
     monkeypatch.setattr("centcert.provider.remote.TELL_EVERY_S", 0.01)
     monkeypatch.setattr("centcert.provider.remote.AWAY_S", 20.0)

@@ -166,13 +166,32 @@ class FileServer:
             StoreBusy: too many wait already; raised at once.
             StoreError: there is no answer.
         """
+        timeout_s = self._timing.try_s
+        return await self._in_turn(
+            path,
+            lambda connection: connection.fetch(
+                path, max_bytes=MAX_BLOB_BYTES, timeout_s=timeout_s
+            ),
+        )
+
+    async def stat(self, path: str) -> smb3.FileInfo | None:
+        """Ask for the times of a file that is about to be read; otherwise as ``fetch``."""
+        timeout_s = self._timing.try_s
+        return await self._in_turn(
+            path, lambda connection: connection.stat(path, timeout_s=timeout_s)
+        )
+
+    async def _in_turn(
+        self, path: str, call: Callable[[smb3.Connection], Awaitable[T | None]]
+    ) -> T | None:
+        """Ask about a file on a data connection, when it is its turn."""
         if self._waiting >= MAX_WAITING:
             sentence = f"{self.scene.url} answers too slowly: {MAX_WAITING} requests wait already."
             raise StoreBusy(str(self._location), sentence)
         self._waiting += 1
         try:
             async with self._in_hand:
-                return await self._fetch(path)
+                return await self._ask_for_file(path, call)
         finally:
             self._waiting -= 1
 
@@ -285,16 +304,11 @@ class FileServer:
 
     # --- calls ------------------------------------------------------------------
 
-    async def _fetch(self, path: str) -> smb3.File | None:
-        timeout_s = self._timing.try_s
+    async def _ask_for_file(
+        self, path: str, call: Callable[[smb3.Connection], Awaitable[T | None]]
+    ) -> T | None:
         try:
-            return await self._run(
-                self._data_lane(),
-                lambda connection: connection.fetch(
-                    path, max_bytes=MAX_BLOB_BYTES, timeout_s=timeout_s
-                ),
-                path,
-            )
+            return await self._run(self._data_lane(), call, path)
         except smb3.InvalidPath:
             return None
         except smb3.StatusError as error:

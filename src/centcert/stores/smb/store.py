@@ -14,7 +14,8 @@ from centcert.stores.smb.errands import Errands
 from centcert.stores.smb.gate import REST_S as ACCOUNT_REST_S
 from centcert.stores.smb.gate import Gate
 from centcert.stores.smb.inspection import Inspection
-from centcert.stores.smb.server import FileServer, Timing
+from centcert.stores.smb.server import SETTLED_S, FileServer, Timing
+from centcert.stores.smb.sightings import Sightings
 
 if TYPE_CHECKING:
     import builtins
@@ -28,6 +29,7 @@ RETRIES_S: Final = (0.05, 0.1, 0.2)
 """The pauses before a file is read again that is being written, or was just now."""
 
 _Answer: TypeAlias = "tuple[FileServer, smb3.File | None]"
+_State: TypeAlias = "tuple[FileServer, str]"  # a file's version, there
 
 
 class SmbStore(Store):
@@ -74,6 +76,7 @@ class SmbStore(Store):
             for address in location.servers
         ]
         self._inspected_at: dict[FileServer, float] = {}
+        self._sightings: Sightings[_State] = Sightings(self._errands, SETTLED_S)
 
     @property
     def weaknesses(self) -> tuple[Weakness, ...]:
@@ -81,7 +84,10 @@ class SmbStore(Store):
         return self._inspection.weaknesses
 
     async def fetch(self, key: str) -> Blob | None:
-        """See ``Store.fetch``. A file that changed just now is read again 50 ms later."""
+        """See ``Store.fetch``. A file that changed just now is read again 50 ms later.
+
+        Not if a watch has told of that change: then it was seen before it is read.
+        """
         if not is_bare(key) or "\\" in key:
             return None
         self._check_open()
@@ -127,6 +133,8 @@ class SmbStore(Store):
                 async with aclosing(follow) as batches:
                     async for batch in batches:
                         for change in _changes(batch):
+                            if change.key is not None:
+                                self._look_at(server, change.key)
                             yield change
             except StoreError:
                 self._check_open()
@@ -148,9 +156,13 @@ class SmbStore(Store):
 
     # --- reading ----------------------------------------------------------------
 
+    def _look_at(self, server: FileServer, key: str) -> None:
+        path = self._location.path(key)
+        self._sightings.changed(path, lambda: _state(server, path))
+
     async def _fetch_settled(self, key: str) -> Blob | None:
         path = self._location.path(key)
-        seen = None
+        seen = await self._sightings.take(path)
         sentence = f"{key} in {self.url} changes all the time: it is read later."
         unsettled = FileBusy(self.url, sentence)
         for pause_s in (*RETRIES_S, None):
@@ -161,11 +173,12 @@ class SmbStore(Store):
             else:
                 if file is None:
                     return None
-                version = _version(file.info)
-                if version == seen or server.is_settled(file.info):
+                state = server, _version(file.info)
+                if state == seen or server.is_settled(file.info):
                     self._inspect_file(server, path)
-                    return Blob(key, file.data, version)
-                seen = version
+                    self._sightings.expect(path)
+                    return Blob(key, file.data, state[1])
+                seen = state
             if pause_s is not None:
                 await asyncio.sleep(pause_s)
         raise unsettled
@@ -265,6 +278,15 @@ async def _attempt(server: FileServer, path: str) -> _Answer | StoreError | smb3
         return server, await server.fetch(path)
     except (StoreError, smb3.FileTooLarge) as error:
         return error
+
+
+async def _state(server: FileServer, path: str) -> _State | None:
+    """Look at a file; an error is for its reader to meet."""
+    try:
+        info = await server.stat(path)
+    except StoreError:
+        return None
+    return None if info is None else (server, _version(info))
 
 
 def _outcome(
