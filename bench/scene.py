@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -127,14 +128,20 @@ class Scene:
         return figures
 
 
-def cpu_of_visits(server: peers.Running, client: load.Load, count: int) -> float:
-    """Return the server's CPU time for a visit, in microseconds."""
+def cpu_of_visits(
+    server: peers.Running, client: load.Load, count: int, behind_s: float = 0.0
+) -> float:
+    """Return the server's CPU time for a visit, in microseconds.
+
+    Also for what it does when it has rested for less than ``behind_s``.
+    """
     with client.start("visit", server.port, count) as visitors:
         visitors.wait_ready()
         before = server.cpu_us()
         result = visitors.result().check()
     if client.resume and result.resumed < result.done:
         raise RuntimeError(f"{server.peer.name} resumed {result.resumed} of {result.done}.")
+    time.sleep(behind_s)
     return (server.cpu_us() - before) / count
 
 
