@@ -225,7 +225,7 @@ async def test_a_client_that_stops_is_ended(serve: Serve, sent: bytes):
 
 
 async def test_a_client_that_stops_after_the_server_hello_is_ended(serve: Serve):
-    async with serve("unix:/nonexistent", handshake_timeout=0.5) as running:
+    async with serve("unix:/nonexistent", handshake_timeout=2.0) as running:
         visitor = await Visitor.connect(running.address)
         await visitor.send_raw(visitor.hello())
         assert await visitor.receive_raw_all()

@@ -13,6 +13,7 @@ import pytest
 
 from centcert.admin.settings import ListenSettings, StoreSettings
 from centcert.background import Background
+from centcert.credential import decode
 from centcert.der import INTEGER, SEQUENCE, element, fields
 from centcert.errors import Overloaded, SettingsError
 from centcert.frontend import Backend as To
@@ -447,6 +448,12 @@ async def test_what_does_not_finish_is_ended_after_the_grace(serve: Serve, backe
 # --- the event loop -----------------------------------------------------------------
 
 
+def cpu_s_of_decoding(data: bytes) -> float:
+    began = time.process_time()
+    decode(data, key="0.example.pfx", passwords=())
+    return time.process_time() - began
+
+
 @pytest.mark.asyncio(loop_factories=["asyncio"])
 async def test_first_visits_leave_the_loop_free(
     serve: Serve,
@@ -457,7 +464,8 @@ async def test_first_visits_leave_the_loop_free(
 ):
     """Decoding holds the interpreter's lock, so a thread is no help.
 
-    These files take 40 ms: one without MAC is left to the library, which proves the key's primes.
+    These files take long: one without MAC is left to the library, which proves the primes of
+    its key.
 
     Counted in the CPU time of this process, which waits for nobody: a busy machine does
     not count, a child process does not, and a thread that holds the lock does.
@@ -468,6 +476,7 @@ async def test_first_visits_leave_the_loop_free(
     data = element(SEQUENCE, element(INTEGER, version), element(SEQUENCE, auth_safe))
     for name in names:
         (tmp_path / f"{name}.pfx").write_bytes(data)
+    decoding_s = min(cpu_s_of_decoding(data) for _ in range(3))
     longest_s = 0.0
     run = asyncio.Handle._run
 
@@ -493,5 +502,5 @@ async def test_first_visits_leave_the_loop_free(
         finally:
             gc.enable()
     assert len(running.heard.of(Decoded)) == RSA_SITES + 1
-    assert longest_s < 0.030, "one callback took as long as a decoding"
-    assert took_s < 0.020 * RSA_SITES, "each first visit took half as long as a decoding"
+    assert longest_s < 0.75 * decoding_s, "one callback took as long as a decoding"
+    assert took_s < 0.5 * decoding_s * RSA_SITES, "each first visit took half as long as a decoding"

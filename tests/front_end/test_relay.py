@@ -398,12 +398,11 @@ async def test_a_client_that_takes_nothing_is_idle(serve: Serve, backend: Backen
 
     async with serve(await backend(handler), idle_timeout=0.5) as running:
         visitor = await Visitor.arrive(running.address)
-        await asyncio.sleep(1)  # idle by now, even if it takes something later
+        await left.wait()  # and it has taken nothing until then
+        await running.heard.first(Closed)
         with pytest.raises((Cut, ConnectionError)):  # no close_notify: it was not all
             await visitor.receive_all()
         visitor.leave()
-        await left.wait()
-        await running.heard.first(Closed)
 
 
 async def test_a_backend_that_takes_nothing_is_let_go(serve: Serve):

@@ -81,10 +81,8 @@ def test_a_sound_set_up_is_told_in_full(store: Path, tmp_path: Path):
 
 
 def test_a_running_node_is_asked_and_its_port_is_its_own(
-    store: Path, tmp_path: Path, authority: Authority
+    store: Path, tmp_path: Path, authority: Authority, port: int
 ):
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
     config = write(tmp_path / "centcert.toml", store)
     config.write_text(config.read_text().replace("127.0.0.1:0", f"127.0.0.1:{port}"))
     (store / f"{NAME}.pfx").write_bytes(authority.issue("other.example").pfx())
@@ -116,8 +114,8 @@ def test_each_thing_that_needs_a_hand_is_told(store: Path, tmp_path: Path):
 
 def test_a_limit_that_is_too_low_is_told(store: Path, tmp_path: Path):
     config = write(tmp_path / "centcert.toml", store)
-    config.write_text(config.read_text().replace("= 100\n", "= 100_000_000\n"))
-    assert "200000000 are needed" in wrong("--config", config)["descriptors"]
+    config.write_text(config.read_text().replace("= 100\n", "= 1_000_000_000\n"))
+    assert "2000000000 are needed" in wrong("--config", config)["descriptors"]
 
 
 def test_a_store_that_is_not_there_is_told(tmp_path: Path):

@@ -103,7 +103,7 @@ def test_systemd_opens_the_socket_and_starts_anew_what_hangs(
     files: dict[str, str | bytes], tmp_path: Path
 ):
     service = str(files[f"{UNITS}/centcert.service"])
-    files[f"{UNITS}/centcert.service"] = service.replace("WatchdogSec=30", "WatchdogSec=1")
+    files[f"{UNITS}/centcert.service"] = service.replace("WatchdogSec=30", "WatchdogSec=4")
     said = run_under_systemd(tmp_path, files, f"""
         {ENABLE}
         systemctl start centcert.socket

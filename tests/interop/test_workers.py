@@ -37,8 +37,8 @@ TWO = ("--workers", "2", "--listen", "127.0.0.1:0")
 VISITORS = 4
 IMPATIENT = (sys.executable, "-m", "tests.impatient")
 PTRACE_SEIZE = 0x4206
-MANY = 16
-"""Connections that are not all on one of two workers: it would take luck of 1 in 32,768."""
+MANY = 40
+"""Connections that are not all on one of two workers: that has a chance of 1 in 2**39."""
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
     from centcert.smb3 import Connection, Event
+
+
+PATIENCE_S = 20.0
 
 
 class Start(Protocol):
@@ -54,9 +58,10 @@ def open_files(samba: PrivateSamba) -> int:
     """How many files and folders smbd has open below the share."""
     count = 0
     for pid in samba.connections():
-        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-            with suppress(OSError):
-                count += descriptor.readlink().is_relative_to(samba.folder)
+        with suppress(OSError):  # it has just ended
+            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+                with suppress(OSError):
+                    count += descriptor.readlink().is_relative_to(samba.folder)
     return count
 
 
@@ -104,7 +109,14 @@ def standing_samba() -> Iterator[PrivateSamba]:
 
 @pytest.fixture
 def samba(standing_samba: PrivateSamba) -> PrivateSamba:
-    """A Samba as Centcert wants it, shared by a module's tests; its folder is empty."""
+    """A Samba as Centcert wants it, shared by a module's tests; its folder is empty.
+
+    Nobody is connected any more, so that a test may count what is.
+    """
+    end = time.monotonic() + PATIENCE_S
+    while standing_samba.connections():
+        assert time.monotonic() < end, "a test has left a connection behind"
+        time.sleep(0.005)
     for entry in standing_samba.folder.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry)

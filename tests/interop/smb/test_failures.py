@@ -209,8 +209,11 @@ def test_all_of_it_works_on_uvloop(start_samba: Start):
             assert large is not None
             assert large.data == bytes(200_000)
             assert len(await connection.list_folder(timeout_s=PATIENCE_S)) == 2
-            (samba.folder / "new").touch()
-            changes = await anext(watch)
+            step = asyncio.ensure_future(anext(watch))
+            while not step.done():  # Samba begins to look after it says so
+                (samba.folder / "new").touch()
+                await asyncio.wait((step,), timeout=0.1)
+            changes = step.result()
             assert changes is not None
             assert "new" in {change.name for change in changes}
             samba.freeze()

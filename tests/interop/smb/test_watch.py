@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,7 @@ from tests.interop.smb.conftest import open_files
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from centcert.demo.samba import PrivateSamba
     from centcert.smb3 import Connection, Watch
@@ -21,9 +23,29 @@ if TYPE_CHECKING:
 PATIENCE_S = 20.0
 
 
+async def until_looking(watch: Watch, folder: Path) -> None:
+    """Wait until the watch tells of what happens: Samba begins to look after it says so.
+
+    All that it tells of this is taken.
+    """
+    step = asyncio.ensure_future(anext(watch))
+    async with asyncio.timeout(PATIENCE_S):
+        for number in itertools.count():
+            last = f"probe-{number}"
+            (folder / last).touch()
+            (folder / last).unlink()
+            await asyncio.wait((step,), timeout=0.1)
+            if step.done():
+                break
+        told = step.result()
+        while FileChange(Action.REMOVED, last) not in (told or ()):
+            told = await anext(watch)
+
+
 @pytest.fixture
-async def watch(reader: Connection) -> AsyncIterator[Watch]:
+async def watch(samba: PrivateSamba, reader: Connection) -> AsyncIterator[Watch]:
     async with await reader.watch(timeout_s=PATIENCE_S) as watch:
+        await until_looking(watch, samba.folder)
         yield watch
 
 
@@ -59,6 +81,7 @@ async def test_a_replacement_by_an_administrator_is_reported(watch: Watch, publi
 async def test_an_overwrite_is_reported(samba: PrivateSamba, reader: Connection):
     (samba.folder / "www.pfx").write_bytes(b"content")
     async with await reader.watch(timeout_s=PATIENCE_S) as watch:
+        await until_looking(watch, samba.folder)
         (samba.folder / "www.pfx").write_bytes(b"other")
 
         assert FileChange(Action.MODIFIED, "www.pfx") in await seen_until(watch, "www.pfx")
@@ -67,6 +90,7 @@ async def test_an_overwrite_is_reported(samba: PrivateSamba, reader: Connection)
 async def test_a_deletion_is_reported(samba: PrivateSamba, reader: Connection):
     (samba.folder / "www.pfx").write_bytes(b"content")
     async with await reader.watch(timeout_s=PATIENCE_S) as watch:
+        await until_looking(watch, samba.folder)
         (samba.folder / "www.pfx").unlink()
 
         assert FileChange(Action.REMOVED, "www.pfx") in await seen_until(watch, "www.pfx")
