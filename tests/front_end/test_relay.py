@@ -262,6 +262,25 @@ async def test_a_backend_that_does_not_exist(serve: Serve, to: str):
         }
 
 
+async def reset_at_the_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+    reset_by(writer)
+
+
+async def test_a_client_that_has_ended_is_let_go_when_its_backend_fails(
+    serve: Serve, backend: Backend
+):
+    """Guards: its end had come before, and it was waited for until it had been idle for long."""
+    with full_backlog() as never_accepts:
+        for to in (never_accepts, await backend(reset_at_the_end)):
+            async with serve(to, connect_timeout=0.3) as running:
+                visitor = await Visitor.arrive(running.address)
+                await visitor.close_notify()
+                visitor.fin()
+                await running.heard.first(Closed)
+                visitor.leave()
+
+
 # --- a backend that does not accept -------------------------------------------------
 
 

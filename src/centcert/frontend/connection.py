@@ -86,6 +86,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._tls: Session  # from the phase HANDSHAKE on
         self._early = b""
         self._client_left = False  # before its backend was reached, without close_notify
+        self._client_ended = False  # its side of TCP: nothing more will come from it
         self._backend: BackendConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._dial: Dial | None = None
@@ -139,6 +140,7 @@ class ClientConnection(asyncio.BufferedProtocol):
 
         Without it, a client has nothing more to hear (RFC 8446 §6.1).
         """
+        self._client_ended = True
         if self._phase is Phase.RELAY and self._tls.ended:
             return True
         if self._phase is Phase.CONNECTING:
@@ -417,6 +419,9 @@ class ClientConnection(asyncio.BufferedProtocol):
         To close while it sends would reset the connection, and its system would throw
         away what it has not read yet: the alert, or the end of an answer.
         """
+        if self._client_ended:  # it sends no more, and its leaving would not be noticed again
+            self._close()
+            return
         self._phase = Phase.ENDING
         self._end_after(within_s)
         self._transport.resume_reading()
