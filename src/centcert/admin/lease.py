@@ -91,8 +91,7 @@ class Lease:
         while not await self._publisher.make(LOCK, self._mark):
             held = await self._look()
             now = self._now()
-            if held is not None and _has_ended(held):
-                await self._take_away(held)
+            if held is not None and _has_ended(held) and await self._clear_away(held):
                 continue
             if held is not None and held.version != version:
                 if version is None:
@@ -119,10 +118,30 @@ class Lease:
             await self.confirm()
             await self._publisher.delete(LOCK)
 
-    async def _look(self) -> Blob | None:
+    async def _look(self, key: str = LOCK) -> Blob | None:
         with suppress(StoreBusy):  # it is being renewed at this moment
-            return await self._store.fetch(LOCK)
+            return await self._store.fetch(key)
         return None
+
+    async def _clear_away(self, held: Blob) -> bool:
+        """Delete the lock of a process that has ended; whether it was for this command to do.
+
+        Of several that find it one at a time may, so that none deletes the next one's lock in its
+        place. If that one is killed over it, its turn is cleared away too.
+        """
+        turn = f"centcert-{hashlib.sha256(held.data).hexdigest()[:16]}.staged"
+        if not await self._publisher.make(turn, self._mark):
+            other = await self._look(turn)
+            if other is not None and _has_ended(other):
+                await self._publisher.delete(turn)
+            return False
+        try:
+            there = await self._look()
+            if there is not None and there.data == held.data:
+                await self._publisher.delete(LOCK)
+        finally:
+            await self._publisher.delete(turn)
+        return True
 
     async def _take_away(self, held: Blob) -> None:
         """Remove a dead command's lock, and no other that has taken its place meanwhile."""

@@ -162,6 +162,66 @@ async def test_the_lock_of_a_process_that_was_killed_falls_at_once(
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_several_that_find_it_go_on_one_after_another(
+    holder: subprocess.Popen[str], tmp_path: Path
+):
+    holder.kill()
+    holder.wait()
+    at_work: list[int] = []
+
+    async def publish(number: int) -> None:
+        async with (
+            open_publisher(str(tmp_path)) as publisher,
+            open_store(str(tmp_path)) as store,
+            lease(store, publisher) as held,
+        ):
+            at_work.append(number)
+            await held.confirm()
+            assert at_work == [number]
+            at_work.clear()
+
+    async with asyncio.timeout(STALE_S / 2):
+        await asyncio.gather(*map(publish, range(6)))
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_lock_that_is_new_by_then_is_not_cleared_away():
+    store = MemoryStore()
+    store.put(LOCK, b"dead\n")
+    dead = await store.fetch(LOCK)
+    assert dead is not None
+    store.put(LOCK, b"alive\n")
+    assert await Lease(store, MemoryPublisher(store))._clear_away(dead)
+    blob = await store.fetch(LOCK)
+    assert blob is not None
+    assert blob.data == b"alive\n"
+    assert [file.key for file in await store.list()] == [LOCK]
+
+
+async def test_one_that_was_killed_while_clearing_away_leaves_a_lock_that_falls_by_its_age(
+    holder: subprocess.Popen[str], tmp_path: Path
+):
+    holder.kill()
+    holder.wait()
+    store = MemoryStore()
+    store.put(LOCK, (tmp_path / LOCK).read_bytes())
+
+    def die(_: int) -> None:
+        raise KeyboardInterrupt
+
+    dying = SteppedPublisher(MemoryPublisher(store), after=die)
+    dead = await store.fetch(LOCK)
+    assert dead is not None
+    with pytest.raises(KeyboardInterrupt):
+        await Lease(store, dying)._clear_away(dead)
+    (left,) = [file.key for file in await store.list() if file.key != LOCK]
+    assert is_staged(left)
+    assert not await Lease(store, MemoryPublisher(store))._clear_away(dead)
+    async with lease(store, MemoryPublisher(store), stale_s=0.01):
+        pass
+    assert [file.key for file in await store.list()] == [left]
+
+
 async def test_the_lock_of_a_process_that_lives_stays(
     holder: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
