@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SERVERS = (peers.NGINX_VARIABLE, peers.NGINX_LUA, peers.CADDY_ASKING, peers.CENTCERT)
 RATE = 500
 BEHIND_S = 2.0
-"""Centcert writes its copies once nothing more has come for half a second."""
+"""Centcert writes its copies once nothing more has come for a tenth of a second."""
 NOTE = (
     "From connecting to the end of the handshake, one visit at a time; at a pace, from when the"
     " visit was due. The file server is a Samba on this machine, on the visitors' core; what goes"
