@@ -21,7 +21,7 @@ TARGETS: Final = (
     *("basic", "sysinit", "sockets", "shutdown", "umount", "final", "exit", "slices", "paths"),
     *("timers", "network", "network-online", "local-fs", "local-fs-pre", "multi-user"),
 )
-TIMEOUT_S: Final = 50
+TIMEOUT_S: Final = 200
 
 PYTHON: Final = f"/opt/python/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
 ENVIRONMENT: Final = {

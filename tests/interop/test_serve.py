@@ -312,6 +312,7 @@ async def test_a_thousand_clients_at_once(
             assert not [line for line in served.lines if line.startswith("fault")]
 
 
+@pytest.mark.timeout(300)  # 6 s as a rule
 def test_a_gibibyte_each_way_in_little_memory(store: Path, trusting: ssl.SSLContext):
     def swallow_and_pour(client: socket.socket) -> None:
         took = bytearray(1 << 20)

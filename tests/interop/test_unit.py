@@ -14,7 +14,10 @@ from tests.private_systemd import ENVIRONMENT, PYTHON, UNITS, is_possible, run_u
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.skipif(not is_possible(), reason="only root can have a systemd")
+pytestmark = [
+    pytest.mark.skipif(not is_possible(), reason="only root can have a systemd"),
+    pytest.mark.timeout(240),  # 4 s as a rule
+]
 
 NAME = "www.contoso.example"
 PASSWORD = b"hunter2"

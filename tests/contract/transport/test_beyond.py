@@ -21,6 +21,12 @@ def kind() -> str:
     return "centcert"
 
 
+@pytest.fixture
+def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who stays silent is not waited for long."""
+    monkeypatch.setattr("centcert.frontend.transport.LINGER_S", 0.2)
+
+
 async def test_the_server_name_is_known(listen: Listen):
     async with listen() as server:
         await Visitor.arrive(server.address, NAME.upper())
@@ -86,6 +92,7 @@ async def test_tls_1_2_ends_both_directions_whatever_the_protocol_wants(listen: 
         assert protocol.calls == ["made", "eof", "lost"]
 
 
+@pytest.mark.usefixtures("_brief")
 async def test_a_client_that_has_been_told_the_end_may_stay_silent(listen: Listen):
     """It need not answer close_notify (RFC 8446 §6.1), and nobody waits long for it."""
     async with listen() as server:
@@ -199,6 +206,7 @@ async def test_an_end_that_comes_with_the_last_words_waits_for_a_paused_protocol
         assert protocol.calls == ["made", "data", "eof", "lost"]
 
 
+@pytest.mark.usefixtures("_brief")
 async def test_less_than_the_low_water_is_sent_before_the_end(listen: Listen):
     """So little that nobody was told to pause; its leaving is noticed all the same."""
     async with listen(shutdown_s=15.0) as server:
