@@ -45,7 +45,7 @@ CLOSE_S: Final = 10.0
 RETRY_S: Final = 10.0
 """How long a disk that failed, or another process that writes, is left alone."""
 
-GATHER_S: Final = (0.1, 5.0)
+GATHER_S: Final = (0.1, 1.0)
 """What is to be written waits until nothing more has come for the first of these times, but no
 longer than the second: a storm of first visits needs the processor itself, and a copy that is
 written with others costs half of one alone."""
