@@ -89,6 +89,7 @@ def running(*command: str, port: int, folder: Path = EXAMPLES) -> Iterator[Progr
         env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,  # Hypercorn has children, which outlive it if it is killed
     ) as process:
         try:
             deadline = time.monotonic() + 20
@@ -101,7 +102,8 @@ def running(*command: str, port: int, folder: Path = EXAMPLES) -> Iterator[Progr
                 time.sleep(0.02)
             yield Program(process, port)
         finally:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.fixture
