@@ -70,7 +70,7 @@ def _warm(scene: Scene) -> Table:
     for peer in SERVERS:
         few, many = (_visited(scene, peer, size) for size in (1, count))
         rows.append((peer.name, f"{(many - few) / count / 1000:.1f} KB"))
-    note = "ECDSA P-256, a chain of two: the memory with each name visited thrice, less that with one."
+    note = "ECDSA P-256, a chain of two: the memory with all names visited, less that with one."
     return Table(f"Memory of a warm name, of {count:,}", ("server", "a name"), rows, (note,))
 
 
