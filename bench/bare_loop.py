@@ -12,6 +12,7 @@ import gc
 import select
 import socket
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,8 +103,9 @@ class Loop:
             if client.stands:
                 self._take(client)
         except SSL.ZeroReturnError:
-            tls.shutdown()
-            client.flush()
+            with suppress(OSError):  # it has not waited for an answer
+                tls.shutdown()
+                client.flush()
             self._close(client)
         except OSError:
             self._close(client)
