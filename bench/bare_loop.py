@@ -41,15 +41,12 @@ class Client:
         self.backend: socket.socket | None = None
 
     def flush(self) -> None:
-        """Send what OpenSSL has to send; there is some."""
-        out = self.tls.bio_read(_READ_BYTES)
-        self.socket.sendall(out)
-        while len(out) == _READ_BYTES:
-            try:
+        """Send what OpenSSL has to send."""
+        with suppress(SSL.WantReadError):
+            out = bytes(_READ_BYTES)
+            while len(out) == _READ_BYTES:
                 out = self.tls.bio_read(_READ_BYTES)
-            except SSL.WantReadError:
-                return
-            self.socket.sendall(out)
+                self.socket.sendall(out)
 
 
 class Loop:
