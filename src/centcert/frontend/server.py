@@ -369,13 +369,14 @@ class _Connection(asyncio.BufferedProtocol):
                     alpn=None if session.alpn is None else session.alpn.decode("latin-1"),
                 )
             )
+        protocol = server.protocol_factory()  # if that fails, it is still a client without one
         self._transport = TlsTransport(
             self._raw,
             TlsObject(server.contexts, session, self._credential, name),
             session,
             shutdown_s=server.limits.shutdown_s,
         )
-        self._transport.start(server.protocol_factory(), self._closed)
+        self._transport.start(protocol, self._closed)
 
     # --- ends -----------------------------------------------------------------------
 

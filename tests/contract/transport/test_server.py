@@ -156,6 +156,24 @@ async def test_the_default_name_answers_for_what_is_unknown(rig: Rig, asked: str
         client.leave()
 
 
+async def test_a_client_for_whom_no_protocol_can_be_made_is_let_go(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    faults: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+
+    def protocol() -> Whole:
+        raise LookupError
+
+    monkeypatch.setattr(rig, "protocol", protocol)
+    async with rig.serve():
+        client = await Visitor.arrive(rig.address)
+        with pytest.raises((Cut, ConnectionError)):
+            await client.receive()
+        await rig.until(lambda: count(rig.events, Closed) == 1)
+    assert [type(fault["exception"]) for fault in faults] == [LookupError]
+
+
 async def test_words_that_are_no_tls(rig: Rig):
     async with rig.serve():
         client = await Visitor.connect(rig.address)
