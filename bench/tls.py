@@ -69,13 +69,11 @@ class OurServer:
         return self.shake(reader.raw)
 
     def shake(self, data: bytes) -> bytes:
-        self._session.receive(data)
-        self._session.handshake()
+        self._session.handshake(data)
         return self._session.outgoing()
 
     def take(self, data: bytes) -> bytes:
-        self._session.receive(data)
-        return self._session.read()
+        return self._session.read(data)
 
     def give(self, data: bytes) -> bytes:
         self._session.write(data)

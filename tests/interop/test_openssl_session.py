@@ -51,11 +51,11 @@ class EchoServer:
             while reader.feed(connection.recv(65_536)) is None:
                 pass
             session = ServerContexts().session(self._credential, None)
-            session.receive(reader.raw)
             try:
-                while not session.handshake():
+                served = session.handshake(reader.raw)
+                while not served:
                     connection.sendall(session.outgoing())
-                    session.receive(connection.recv(65_536))
+                    served = session.handshake(connection.recv(65_536))
             except HandshakeFailed:
                 return
             while not session.ended:
@@ -63,8 +63,7 @@ class EchoServer:
                 data = connection.recv(65_536)
                 if not data:
                     return
-                session.receive(data)
-                plain = session.read()
+                plain = session.read(data)
                 self.read += plain
                 session.write(plain.upper())
             session.close()

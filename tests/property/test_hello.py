@@ -17,7 +17,7 @@ from centcert.tls.hello import MAX_HELLO_BYTES, ClientHello, HelloReader
 
 NAMES = st.from_regex(r"[a-z][a-z0-9]{0,19}(\.[a-z][a-z0-9]{0,19}){1,4}", fullmatch=True)
 PROTOCOLS = st.lists(st.binary(min_size=1, max_size=20), max_size=5, unique=True)
-VERSIONS = {SSL.TLS1_2_VERSION: (0x0303,), SSL.TLS1_3_VERSION: (0x0304,), 0: (0x0304, 0x0303)}
+VERSIONS = (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION, 0)
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def openssl_hello(name: str | None, protocols: list[bytes], version: int) -> Mad
         client.do_handshake()
     except SSL.WantReadError:
         wire = client.bio_read(1 << 16)
-    return Made(wire, ClientHello(name, tuple(protocols), VERSIONS[version]))
+    return Made(wire, ClientHello(name, tuple(protocols)))
 
 
 def python_hello(name: str) -> Made:
@@ -55,11 +55,11 @@ def python_hello(name: str) -> Made:
         client.do_handshake()
     except ssl.SSLWantReadError:
         wire = outgoing.read()
-    return Made(wire, ClientHello(name, (b"h2", b"http/1.1"), (0x0304, 0x0303)))
+    return Made(wire, ClientHello(name, (b"h2", b"http/1.1")))
 
 
 MADE = st.one_of(
-    st.builds(openssl_hello, st.none() | NAMES, PROTOCOLS, st.sampled_from(list(VERSIONS))),
+    st.builds(openssl_hello, st.none() | NAMES, PROTOCOLS, st.sampled_from(VERSIONS)),
     st.builds(python_hello, NAMES),
 )
 

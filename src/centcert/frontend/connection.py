@@ -254,8 +254,7 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def _keep(self, data: memoryview) -> None:
         """Keep what the client sends for the backend, and read no more if that is much."""
-        self._tls.receive(data)
-        self._early += self._tls.read()
+        self._early += self._tls.read(data)
         self._flush_answers()
         if len(self._early) >= MAX_EARLY_BYTES:
             self._transport.pause_reading()
@@ -310,9 +309,7 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def _relay(self, data: memoryview) -> None:
         self.touch()
-        session = self._tls
-        session.receive(data)
-        self._pass_on(session.read())
+        self._pass_on(self._tls.read(data))
         self._flush_answers()
 
     def _flush_answers(self) -> None:

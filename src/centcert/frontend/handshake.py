@@ -164,9 +164,7 @@ class Handshake(Generic[S_co]):
         Raises:
             HandshakeFailed: it cannot be done.
         """
-        session = self.session
-        session.receive(data)
-        return session.handshake()
+        return self.session.handshake(data)
 
     def note_flight(self, size: int) -> bool:
         """Take note that ``size`` bytes leave; say whether they are the first.

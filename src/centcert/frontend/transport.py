@@ -270,8 +270,7 @@ class TlsTransport(transports._FlowControlMixin):  # noqa: SLF001
         if self._closing:
             return b""
         try:
-            self._session.receive(data)
-            return self._session.read()
+            return self._session.read(data)
         except SessionBroken as error:
             self._break(error)
             return b""

@@ -20,7 +20,8 @@ from OpenSSL import SSL
 
 from centcert.errors import Alert, CredentialUnusable, HelloRefused
 from centcert.tls.hello import TlsVersion
-from centcert.tls.session import Session, reason_of
+from centcert.tls.direct import session_maker
+from centcert.tls.session import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
     from centcert.credential import Credential
+    from centcert.tls.direct import Maker
+    from centcert.tls.session import Session
 
 MAX_LEAVES: Final = 1024
 """Leaf contexts kept: 27 KB each with a P-256 leaf and one issuer, so 27 MB when full."""
@@ -59,6 +62,7 @@ class ServerContexts:
         "_chains",
         "_clock",
         "_leaves",
+        "_make_session",
         "_max_leaves",
         "_minimum_version",
         "_prepared",
@@ -70,6 +74,7 @@ class ServerContexts:
         minimum_version: TlsVersion = TlsVersion.TLS_1_2,
         max_leaves: int = MAX_LEAVES,
         clock: Callable[[], float] = time.monotonic,
+        make_session: Maker | None = None,
     ) -> None:
         """Make the base context, and with it new ticket keys.
 
@@ -77,15 +82,18 @@ class ServerContexts:
             minimum_version: the oldest version to speak.
             max_leaves: how many leaf contexts are kept, the least recently used go first.
             clock: tells the seconds since any moment.
+            make_session: makes a session that begins on a context; ``None``: the cheapest kind.
         """
+        self._make_session = make_session or session_maker()
         self._minimum_version = minimum_version
         self._clock = clock
         self._base = _base_context(minimum_version)
         self._base_until = clock() + BASE_S
         self._prepared: deque[SSL.Context] = deque()
-        self._leaves: OrderedDict[Credential, SSL.Context] = OrderedDict()
+        # Each by whether it answers ALPN, too: a context that does asks Python at every offer.
+        self._leaves: OrderedDict[tuple[Credential, bool], SSL.Context] = OrderedDict()
         self._max_leaves = max_leaves
-        self._chains: OrderedDict[tuple[Certificate, ...], SSL.Context] = OrderedDict()
+        self._chains: OrderedDict[tuple[tuple[Certificate, ...], bool], SSL.Context] = OrderedDict()
 
     def session(
         self, credential: Credential, alpn: bytes | None, *, resumable: bool = True
@@ -103,19 +111,22 @@ class ServerContexts:
         """
         if self._clock() >= self._base_until:  # sessions under way keep the base they have
             self._change_base()
+        answers = alpn is not None
         try:
-            if resumable or credential in self._leaves:
-                connection = SSL.Connection(self._base, None)
-                connection.set_context(self._leaf(credential))
+            if resumable or (credential, answers) in self._leaves:
+                session = self._make_session(self._base, alpn)
+                session.connection.set_context(self._leaf(credential, answers_alpn=answers))
             else:
-                connection = SSL.Connection(self._chain(credential.issuers), None)
-                connection.use_certificate(credential.certificate)
-                connection.use_privatekey(credential.private_key)
+                session = self._make_session(
+                    self._chain(credential.issuers, answers_alpn=answers), alpn
+                )
+                session.connection.use_certificate(credential.certificate)
+                session.connection.use_privatekey(credential.private_key)
         except SSL.Error as error:
             raise CredentialUnusable(
                 f"OpenSSL will not serve with this certificate: {reason_of(error)}."
             ) from error
-        return Session(connection, alpn)
+        return session
 
     def prepare(self) -> None:
         """Make the bases of the next ``PREPARED`` changes now, for processes to be forked.
@@ -134,26 +145,28 @@ class ServerContexts:
             self._base = prepared.popleft() if prepared else _base_context(self._minimum_version)
             self._base_until += BASE_S
 
-    def _leaf(self, credential: Credential) -> SSL.Context:
-        leaf = self._leaves.get(credential)
+    def _leaf(self, credential: Credential, *, answers_alpn: bool) -> SSL.Context:
+        key = credential, answers_alpn
+        leaf = self._leaves.get(key)
         if leaf is None:
-            leaf = self._leaves[credential] = _leaf_context(credential)
+            leaf = self._leaves[key] = _leaf_context(credential, answers_alpn=answers_alpn)
             if len(self._leaves) > self._max_leaves:
                 # Sessions under way keep their leaf alive themselves.
                 self._leaves.popitem(last=False)
         else:
-            self._leaves.move_to_end(credential)
+            self._leaves.move_to_end(key)
         return leaf
 
-    def _chain(self, issuers: tuple[Certificate, ...]) -> SSL.Context:
-        context = self._chains.get(issuers)
+    def _chain(self, issuers: tuple[Certificate, ...], *, answers_alpn: bool) -> SSL.Context:
+        key = issuers, answers_alpn
+        context = self._chains.get(key)
         if context is None:
-            context = _chain_context(self._minimum_version, issuers)
-            self._chains[issuers] = context
+            context = _chain_context(self._minimum_version, issuers, answers_alpn=answers_alpn)
+            self._chains[key] = context
             if len(self._chains) > MAX_CHAINS:
                 self._chains.popitem(last=False)
         else:
-            self._chains.move_to_end(issuers)
+            self._chains.move_to_end(key)
         return context
 
 
@@ -192,14 +205,14 @@ def _base_context(minimum_version: TlsVersion) -> SSL.Context:
     return context
 
 
-def _leaf_context(credential: Credential) -> SSL.Context:
+def _leaf_context(credential: Credential, *, answers_alpn: bool) -> SSL.Context:
     """Make what SSL_set_SSL_CTX(3) brings into a session, and nothing else.
 
     Besides the certificate this is the session id context, the ALPN callback and, easy
     to miss, the cipher list: OpenSSL asks the session's current context for it.
     """
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    _bring(context, credential.issuers)
+    _bring(context, credential.issuers, answers_alpn=answers_alpn)
     context.use_certificate(credential.certificate)
     context.use_privatekey(credential.private_key)
     # OpenSSL resumes a ticket only under an equal session id context, so a ticket is
@@ -210,19 +223,22 @@ def _leaf_context(credential: Credential) -> SSL.Context:
     return context
 
 
-def _chain_context(minimum_version: TlsVersion, issuers: Iterable[Certificate]) -> SSL.Context:
+def _chain_context(
+    minimum_version: TlsVersion, issuers: Iterable[Certificate], *, answers_alpn: bool
+) -> SSL.Context:
     """Make what sessions with leaves of the same issuers share; each brings its own leaf."""
     context = _base_context(minimum_version)
-    _bring(context, issuers)
+    _bring(context, issuers, answers_alpn=answers_alpn)
     # A session id context is the context's, not the connection's: a ticket would resume
     # under any leaf of this chain. So none is taken, and what clients get resumes nowhere.
     context.set_options(SSL.OP_NO_TICKET)
     return context
 
 
-def _bring(context: SSL.Context, issuers: Iterable[Certificate]) -> None:
+def _bring(context: SSL.Context, issuers: Iterable[Certificate], *, answers_alpn: bool) -> None:
     context.set_cipher_list(_CIPHERS_TLS_1_2)
     for issuer in issuers:
         context.add_extra_chain_cert(issuer)
-    # What choose_alpn has chosen for this client travels as the connection's app data.
-    context.set_alpn_select_callback(lambda connection, _offered: connection.get_app_data())
+    if answers_alpn:
+        # What choose_alpn has chosen for this client travels as the connection's app data.
+        context.set_alpn_select_callback(lambda connection, _offered: connection.get_app_data())

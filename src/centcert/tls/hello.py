@@ -8,9 +8,8 @@ refusal here names the alert that the client is sent, by ``alert_record``.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from centcert.errors import Alert, HelloRefused
 
@@ -34,7 +33,6 @@ _ALPN: Final = 16
 _SESSION_TICKET: Final = 35  # RFC 5077 §3.2
 _PRE_SHARED_KEY: Final = 41
 _SUPPORTED_VERSIONS: Final = 43
-_RESERVED: Final = frozenset(range(0x0A0A, 0x10000, 0x1010))  # RFC 8701 §2
 
 _u16 = struct.Struct(">H").unpack_from
 _u16_u16 = struct.Struct(">HH").unpack_from
@@ -48,22 +46,21 @@ class TlsVersion(IntEnum):
     TLS_1_3 = 0x0304
 
 
-@dataclass(frozen=True, slots=True)
-class ClientHello:
+_OURS: Final = frozenset(version.to_bytes(2) for version in TlsVersion)
+
+
+class ClientHello(NamedTuple):
     """What a client asks for.
 
     Attributes:
         server_name: the ``host_name`` of RFC 6066 §3 as received, ASCII without NUL but
             not yet a host name; ``None`` if the client names none.
         alpn: the protocols offered, in the client's order (RFC 7301 §3.1); often none.
-        versions: the versions offered without the reserved ones of RFC 8701, in the
-            client's order; at least one is a ``TlsVersion``.
         resumes: whether the client brings a ticket of an earlier session.
     """
 
     server_name: str | None
     alpn: tuple[bytes, ...]
-    versions: tuple[int, ...]
     resumes: bool = False
 
 
@@ -77,7 +74,7 @@ class HelloReader:
     __slots__ = ("_message", "_next_record", "_raw")
 
     def __init__(self) -> None:
-        self._raw = bytearray()
+        self._raw: bytes | bytearray = b""
         self._next_record = 0  # where in _raw the first record not yet taken begins
         self._message = bytearray()  # the handshake message, without record headers
 
@@ -96,8 +93,13 @@ class HelloReader:
             HelloRefused: this cannot become a hello that Centcert answers. Its ``alert``
                 is as RFC 8446 §6.2 says for the fault.
         """
-        self._raw += data
-        raw = self._raw
+        if not self._raw:  # nearly every hello comes at once
+            raw = self._raw = bytes(data)
+        else:
+            if isinstance(self._raw, bytes):
+                self._raw = bytearray(self._raw)
+            self._raw += data
+            raw = self._raw
         while True:
             start = self._next_record
             stop = _end_of_record(raw, start)
@@ -105,9 +107,9 @@ class HelloReader:
                 return None
             self._message += raw[start + _RECORD_HEADER_BYTES : stop]
             self._next_record = stop
-            body = _body(self._message)
-            if body is not None:
-                return _parse(body)
+            end = _end_of_message(self._message)
+            if end is not None:
+                return _parse(bytes(self._message[:end]))
 
 
 def alert_record(alert: Alert) -> bytes:
@@ -119,7 +121,7 @@ def alert_record(alert: Alert) -> bytes:
     return struct.pack(">BHHBB", _ALERT, TlsVersion.TLS_1_2, 2, _FATAL, alert)
 
 
-def _end_of_record(raw: bytearray, start: int) -> int | None:
+def _end_of_record(raw: bytes | bytearray, start: int) -> int | None:
     """Check what is there of the record header; return where its record ends, if known."""
     have = len(raw) - start
     if have and raw[start] != _HANDSHAKE:
@@ -147,8 +149,8 @@ def _end_of_record(raw: bytearray, start: int) -> int | None:
     return stop
 
 
-def _body(message: bytearray) -> bytes | None:
-    """Return the hello's body if the handshake message is complete (RFC 8446 §4)."""
+def _end_of_message(message: bytearray) -> int | None:
+    """Return where the handshake message ends if it is complete (RFC 8446 §4)."""
     if message[0] != _CLIENT_HELLO:
         raise HelloRefused(
             Alert.UNEXPECTED_MESSAGE, "The client's first handshake message is not a ClientHello."
@@ -158,45 +160,45 @@ def _body(message: bytearray) -> bytes | None:
     stop = _MESSAGE_HEADER_BYTES + (message[1] << 16 | message[2] << 8 | message[3])
     if stop > MAX_HELLO_BYTES:
         raise _too_long()
-    return bytes(message[_MESSAGE_HEADER_BYTES:stop]) if len(message) >= stop else None
+    return stop if len(message) >= stop else None
 
 
-def _parse(body: bytes) -> ClientHello:
+def _parse(message: bytes) -> ClientHello:
     """Read a ClientHello (RFC 8446 §4.1.2; RFC 5246 §7.4.1.2, where extensions may lack)."""
     try:
-        extensions = _extensions(body)
-        server_name = _server_name(extensions.get(_SERVER_NAME))
-        alpn = _protocols(extensions.get(_ALPN))
-        versions = _versions(extensions.get(_SUPPORTED_VERSIONS), _u16(body, 0)[0])
+        extensions = _extensions(message)
+        get = extensions.get
+        server_name = _server_name(get(_SERVER_NAME))
+        alpn = _protocols(get(_ALPN))
+        if not _offers_ours(get(_SUPPORTED_VERSIONS), message):
+            raise HelloRefused(
+                Alert.PROTOCOL_VERSION,
+                "The client offers neither TLS 1.2 nor TLS 1.3: update it.",
+            )
     except (IndexError, struct.error):
         raise _malformed("its lengths do not fit") from None
-    if TlsVersion.TLS_1_3 not in versions and TlsVersion.TLS_1_2 not in versions:
-        raise HelloRefused(
-            Alert.PROTOCOL_VERSION, "The client offers neither TLS 1.2 nor TLS 1.3: update it."
-        )
     # An empty extension asks for a first ticket (RFC 5077 §3.2).
-    resumes = _PRE_SHARED_KEY in extensions or bool(extensions.get(_SESSION_TICKET))
-    return ClientHello(server_name, alpn, versions, resumes)
+    resumes = _PRE_SHARED_KEY in extensions or bool(get(_SESSION_TICKET))
+    return ClientHello(server_name, alpn, resumes)
 
 
-def _extensions(body: bytes) -> dict[int, bytes]:
-    at = 2 + 32  # legacy_version, random
-    at += 1 + body[at]  # legacy_session_id
-    at += 2 + _u16(body, at)[0]  # cipher_suites
-    at += 1 + body[at]  # legacy_compression_methods
-    end = len(body)
+def _extensions(message: bytes) -> dict[int, bytes]:
+    end = len(message)
+    at = _MESSAGE_HEADER_BYTES + 2 + 32  # legacy_version, random
+    at += 1 + message[at]  # legacy_session_id
+    at += 2 + (message[at] << 8 | message[at + 1])  # cipher_suites
+    at += 1 + message[at]  # legacy_compression_methods
     extensions: dict[int, bytes] = {}
     if at == end:
         return extensions
-    at += 2
-    if at + _u16(body, at - 2)[0] != end:
+    if at + 2 + _u16(message, at)[0] != end:
         raise _malformed("its extensions do not end where it ends")
+    at += 2
     count = 0
     while at < end:
-        kind, length = _u16_u16(body, at)
-        at += 4
-        extensions[kind] = body[at : at + length]
-        at += length
+        kind, length = _u16_u16(message, at)
+        at += 4 + length
+        extensions[kind] = message[at - length : at]
         count += 1
     if at != end:
         raise _malformed("an extension reaches beyond its end")
@@ -253,16 +255,18 @@ def _protocols(extension: bytes | None) -> tuple[bytes, ...]:
     return tuple(protocols)
 
 
-def _versions(extension: bytes | None, legacy_version: int) -> tuple[int, ...]:
-    """Read the versions offered (RFC 8446 §4.2.1)."""
+def _offers_ours(extension: bytes | None, message: bytes) -> bool:
+    """Say whether TLS 1.2 or 1.3 is among the versions offered (RFC 8446 §4.2.1)."""
     if extension is None:
         # Whatever a hello without the extension claims, it offers TLS 1.2 at most.
-        return (min(legacy_version, TlsVersion.TLS_1_2.value),)
+        return _u16(message, _MESSAGE_HEADER_BYTES)[0] >= TlsVersion.TLS_1_2
     length = extension[0]
     if length + 1 != len(extension) or not length or length % 2:
         raise _malformed("its list of versions is empty or cut")
-    offered = struct.unpack_from(f">{length // 2}H", extension, 1)
-    return tuple([version for version in offered if version not in _RESERVED])
+    for at in range(1, length, 2):
+        if extension[at : at + 2] in _OURS:
+            return True
+    return False
 
 
 def _not_a_handshake(first_byte: int) -> HelloRefused:

@@ -1,9 +1,4 @@
-"""One server's end of a TLS connection over memory: bytes in, bytes out, no socket.
-
-Exceptions are dear on this path (3 us of the 20 us that a relayed request may cost), so
-a session counts records: it asks OpenSSL for data only while a whole record is there,
-and for output only where there may be some.
-"""
+"""One server's end of a TLS connection over memory: bytes in, bytes out, no socket."""
 
 from __future__ import annotations
 
@@ -15,11 +10,13 @@ from OpenSSL import SSL
 from centcert.errors import HandshakeFailed, SessionBroken
 
 if TYPE_CHECKING:
-    from OpenSSL.SSL import Connection, Error
+    from OpenSSL.SSL import Connection, Context, Error
 
-_HEADER_BYTES: Final = 5
-_MAX_PLAINTEXT_BYTES: Final = 1 << 14  # RFC 8446 §5.1: one read takes a whole record
-_OUTGOING_BYTES: Final = 72 * 1024  # holds 64 KiB of plaintext as records
+MAX_PLAINTEXT_BYTES: Final = 1 << 14
+"""RFC 8446 §5.1: one read takes a whole record."""
+
+OUTGOING_BYTES: Final = 72 * 1024
+"""Holds 64 KiB of plaintext as records."""
 
 # OpenSSL 3.0, 3.5 and 4.0 each have their own spelling, and some alerts lack the word.
 _ALERT: Final = re.compile(r"(?:(?:sslv3|ssl/tls|tls) alert|tlsv13?(?: alert)?) (.+)")
@@ -43,106 +40,92 @@ _ALERT_MEANS: Final = {
 class Session:
     """A TLS connection from the ClientHello to the close_notify alerts.
 
-    The owner moves the bytes: what arrives goes into ``receive``, and after each call of
-    ``handshake``, ``read``, ``write`` and ``close`` (also one that raised) what
-    ``outgoing`` returns is to be sent. Made by ``ServerContexts.session``.
+    The owner moves the bytes: what arrives goes into ``handshake`` until that is done, then
+    into ``read``; after each call of these, of ``write`` and of ``close`` (also one that
+    raised) what ``outgoing`` returns is to be sent. Made by ``ServerContexts.session``.
+
+    Attributes:
+        connection: pyOpenSSL's part of it, to give it a certificate before it begins.
+        ended: whether the client sent close_notify: nothing more will be read (RFC 8446
+            §6.1). A connection that breaks off without it is for the owner to notice.
     """
 
-    __slots__ = ("_connection", "_ended", "_header", "_missing", "_records", "_to_send")
+    __slots__ = ("connection", "ended")
 
-    def __init__(self, connection: Connection, alpn: bytes | None) -> None:
-        connection.set_app_data(SSL.NO_OVERLAPPING_PROTOCOLS if alpn is None else alpn)
-        connection.set_accept_state()
-        self._connection = connection
-        self._ended = False
-        self._to_send = False  # whether OpenSSL may have output
-        # Whole records that OpenSSL holds unread: perhaps fewer, never more than this.
-        self._records = 0
-        self._missing = 0  # bytes that the record under way still lacks
-        self._header = b""  # or what there is of its header
+    def __init__(self, context: Context, alpn: bytes | None) -> None:
+        self.connection = self._connect(context, alpn)
+        self.connection.set_app_data(alpn)
+        self.connection.set_accept_state()
+        self.ended = False
 
-    @property
-    def ended(self) -> bool:
-        """Whether the client sent close_notify: nothing more will be read (RFC 8446 §6.1).
-
-        A connection that breaks off without it is for the owner to notice.
-        """
-        return self._ended
+    def _connect(self, context: Context, alpn: bytes | None) -> Connection:
+        del alpn
+        return SSL.Connection(context)
 
     @property
     def version(self) -> str:
         """For example ``TLSv1.3``; known once the handshake is done, as all facts are."""
-        return self._connection.get_protocol_version_name()
+        return self.connection.get_protocol_version_name()
 
     @property
     def cipher(self) -> str:
         """OpenSSL's name, for example ``TLS_AES_256_GCM_SHA384``."""
-        return self._connection.get_cipher_name() or ""
+        return self.connection.get_cipher_name() or ""
 
     @property
     def cipher_bits(self) -> int:
         """The length of its key, for example 256."""
-        return self._connection.get_cipher_bits() or 0
+        return self.connection.get_cipher_bits() or 0
 
     @property
     def group(self) -> str | None:
         """The key exchange, for example ``X25519MLKEM768``; ``None`` if OpenSSL cannot tell."""
         try:
-            return self._connection.get_group_name()
+            return self.connection.get_group_name()
         except NotImplementedError:  # before OpenSSL 3.2
             return None
 
     @property
     def alpn(self) -> bytes | None:
         """The protocol agreed on, ``None`` if the client was told none."""
-        return self._connection.get_alpn_proto_negotiated() or None
+        return self.connection.get_alpn_proto_negotiated() or None
 
-    def receive(self, data: bytes | bytearray | memoryview) -> None:
-        """Take ciphertext; the first is ``HelloReader.raw``."""
-        if data:
-            self._connection.bio_write(data)
-            self._count(data)
-
-    def handshake(self) -> bool:
-        """Go on with the handshake; say whether it is done.
+    def handshake(self, data: bytes | bytearray | memoryview) -> bool:
+        """Take ciphertext, ``HelloReader.raw`` first; say whether the handshake is done.
 
         Raises:
             HandshakeFailed: it cannot be done. ``outgoing`` holds the alert, if one is to be sent.
         """
-        self._to_send = True
         try:
-            self._connection.do_handshake()
+            if data:
+                self.connection.bio_write(data)
+            self.connection.do_handshake()
         except SSL.WantReadError:
             return False
         except SSL.Error as error:
-            raise HandshakeFailed(f"The TLS handshake failed: {reason_of(error)}.") from error
+            raise handshake_failed(error) from error
         return True
 
-    def read(self) -> bytes:
-        """Return the plaintext of all whole records received; ``b""`` if there is none.
+    def read(self, data: bytes | bytearray | memoryview = b"") -> bytes:
+        """Take ciphertext; return the plaintext of all whole records, ``b""`` if there is none.
 
         Raises:
             SessionBroken: a record is forged or damaged, or the client sent a fatal
                 alert; data before it in the same call are lost with the connection.
         """
-        if not self._records:
-            return b""
         chunks: list[bytes] = []
-        recv = self._connection.recv
         try:
-            while self._records:
-                # Each call uses up a record, or more where some carry no data.
-                chunks.append(recv(_MAX_PLAINTEXT_BYTES))
-                self._records -= 1
+            if data:
+                self.connection.bio_write(data)
+            while True:
+                chunks.append(self.connection.recv(MAX_PLAINTEXT_BYTES))
         except SSL.WantReadError:
-            self._no_data_left()
+            pass
         except SSL.ZeroReturnError:
-            self._no_data_left()
-            self._ended = True
+            self.ended = True
         except SSL.Error as error:
-            self._no_data_left()
-            raise SessionBroken(f"The TLS connection broke: {reason_of(error)}.") from error
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            raise session_broken(error) from error
+        return b"".join(chunks)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Encrypt all of ``data``. Chunks of 64 KiB serve best: OpenSSL never shrinks its BIO.
@@ -152,11 +135,19 @@ class Session:
         """
         if not data:
             return
-        self._to_send = True
         try:
-            self._connection.send(data)
+            self.connection.send(data)
         except SSL.Error as error:
-            raise SessionBroken(f"The TLS connection broke: {reason_of(error)}.") from error
+            raise session_broken(error) from error
+
+    def outgoing(self) -> bytes:
+        """Return the ciphertext to be sent now; ``b""`` if there is none."""
+        chunks: list[bytes] = []
+        try:
+            while True:
+                chunks.append(self.connection.bio_read(OUTGOING_BYTES))
+        except SSL.WantReadError:
+            return b"".join(chunks)
 
     def close(self) -> None:
         """Say close_notify: nothing more will be written, though reading goes on.
@@ -164,53 +155,22 @@ class Session:
         Does nothing before the handshake is done (the end of an unfinished one needs no
         alert, RFC 8446 §6.1), after a failure, and the second time.
         """
-        if self._connection.get_shutdown() & SSL.SENT_SHUTDOWN:
+        if self.connection.get_shutdown() & SSL.SENT_SHUTDOWN:
             return
-        self._to_send = True
         try:
-            self._connection.shutdown()
+            self.connection.shutdown()
         except SSL.Error:
             return
 
-    def outgoing(self) -> bytes:
-        """Return the ciphertext to be sent now; ``b""`` if there is none."""
-        if not self._to_send:
-            return b""
-        self._to_send = False
-        chunks: list[bytes] = []
-        try:
-            while not chunks or len(chunks[-1]) == _OUTGOING_BYTES:
-                chunks.append(self._connection.bio_read(_OUTGOING_BYTES))
-        except SSL.WantReadError:
-            pass
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    def _no_data_left(self) -> None:
-        # What came besides data, a key update for example, may have made an answer.
-        self._records = 0
-        self._to_send = True
+def handshake_failed(error: Error) -> HandshakeFailed:
+    """Put OpenSSL's error into the sentence of a handshake that cannot be done."""
+    return HandshakeFailed(f"The TLS handshake failed: {reason_of(error)}.")
 
-    def _count(self, data: bytes | bytearray | memoryview) -> None:
-        """Count the records that ``data`` completes (RFC 8446 §5.1: length at bytes 3 and 4)."""
-        if self._header:
-            data = self._header + data
-            self._header = b""
-        size = len(data)
-        end = self._missing  # of the record under way, from the start of data
-        if end > size:
-            self._missing = end - size
-            return
-        records = 1 if end else 0
-        while end + _HEADER_BYTES <= size:
-            end += _HEADER_BYTES + (data[end + 3] << 8 | data[end + 4])
-            records += 1
-        if end > size:
-            records -= 1
-            self._missing = end - size
-        else:
-            self._missing = 0
-            self._header = bytes(data[end:])
-        self._records += records
+
+def session_broken(error: Error) -> SessionBroken:
+    """Put OpenSSL's error into the sentence of a session that cannot go on."""
+    return SessionBroken(f"The TLS connection broke: {reason_of(error)}.")
 
 
 def reason_of(error: Error) -> str:
