@@ -79,6 +79,8 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def __init__(self, front_end: FrontEnd, listener: Listener, number: int) -> None:
         self._front_end = front_end
+        self._poller = front_end.poller
+        self._buffer = front_end.buffer
         self._number = number
         self.deadline = 0.0
         self._phase = Phase.HELLO
@@ -113,19 +115,22 @@ class ClientConnection(asyncio.BufferedProtocol):
 
         What is read into it is used up before ``buffer_updated`` returns.
         """
-        return self._front_end.buffer
+        return self._buffer
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where to put what the client sends."""
         del sizehint
-        return self._front_end.buffer
+        return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what the client has sent."""
-        data = self._front_end.buffer[:nbytes]
+        data = self._buffer[:nbytes]
         try:
             if self._phase is Phase.RELAY:
-                self._relay(data)
+                self._last_active = self._poller.now
+                self._pass_on(self._tls.read(data))
+                if answers := self._tls.outgoing():
+                    self._answer_by_tls(answers)
             elif self._phase is Phase.HELLO:
                 self._read_hello(data)
             elif self._phase is Phase.HANDSHAKE:
@@ -249,20 +254,21 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def _dial_to(self, addresses: list[SocketAddress]) -> None:
         if self._phase is Phase.CONNECTING:
-            self._dial = Dial(self._front_end.poller, addresses, self)
+            self._dial = Dial(self._poller, addresses, self)
             self._dial.begin()
 
     def _keep(self, data: memoryview) -> None:
         """Keep what the client sends for the backend, and read no more if that is much."""
         self._early += self._tls.read(data)
-        self._flush_answers()
+        if answers := self._tls.outgoing():
+            self._answer_by_tls(answers)
         if len(self._early) >= MAX_EARLY_BYTES:
             self._transport.pause_reading()
 
     def reached(self, connected: socket, interest: int) -> None:
         """Begin to relay: the backend has accepted."""
         self._dial = None
-        Stream(self._front_end.poller, connected, BackendConnection(self), interest=interest)
+        Stream(self._poller, connected, BackendConnection(self), interest=interest)
 
     def not_reached(self, error: OSError) -> None:
         """End: the backend accepts nobody."""
@@ -305,16 +311,12 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def touch(self) -> None:
         """Note that a byte has passed, in whichever direction."""
-        self._last_active = self._front_end.loop.time()
+        self._last_active = self._poller.now
 
-    def _relay(self, data: memoryview) -> None:
-        self.touch()
-        self._pass_on(self._tls.read(data))
-        self._flush_answers()
-
-    def _flush_answers(self) -> None:
+    def _answer_by_tls(self, answers: bytes) -> None:
         """Send what TLS itself answers: a key update, a refusal to renegotiate."""
-        if self._flush() and self._transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
+        self._send(answers)
+        if self._transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
             self.abort()
 
     def _pass_on(self, plaintext: bytes) -> None:
@@ -332,13 +334,13 @@ class ClientConnection(asyncio.BufferedProtocol):
         """Seal what the backend has sent and send it to the client."""
         if self._phase is not Phase.RELAY:
             return
-        self.touch()
+        self._last_active = self._poller.now
         try:
             self._tls.write(plaintext)
         except CentcertError as error:
             self._refuse(error)
         else:
-            self._flush()
+            self._send(self._tls.outgoing())
 
     def pause_reading(self) -> None:
         """Let the client wait: the backend reads slower than the client sends."""
@@ -405,9 +407,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             return
         if self._phase in _UNTIL_TLS_STANDS:
             self._tell_refused(error)
-        out = self._handshake.refusal(error)
-        if out and not self._write_ended:
-            self._transport.write(out)
+        self._send(self._handshake.refusal(error))
         self._linger(LINGER_S)
 
     def _linger(self, within_s: float) -> None:
@@ -469,9 +469,12 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def _flush(self) -> int:
         out = self._tls.outgoing()
+        self._send(out)
+        return len(out)
+
+    def _send(self, out: bytes) -> None:
         if out and not self._write_ended:
             self._transport.write(out)
-        return len(out)
 
     def _write_eof(self) -> None:
         self._write_ended = True

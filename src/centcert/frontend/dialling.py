@@ -82,10 +82,12 @@ class Dial:
             if family is not socket.AF_UNIX:
                 trying.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             code = trying.connect_ex(address)
-            if not code:
+            if code == errno.EINPROGRESS:
+                code = trying.connect_ex(address)  # on this machine it has been accepted by now
+            if not code or code == errno.EISCONN:
                 self._dialler.reached(trying, 0)
                 return
-            if code == errno.EINPROGRESS:
+            if code == errno.EALREADY:
                 self._trying = trying
                 self._poller.want(trying.fileno(), self, select.EPOLLOUT, 0)
                 return

@@ -53,6 +53,8 @@ class Listener:
 
     def site_of(self, name: HostName) -> Site:
         """Return the name's own site, else its wildcard's, else the listener's."""
+        if not self.sites:
+            return self.site
         return self.sites.get(name) or self.sites.get(f"*.{name.parent}") or self.site
 
     def policy_of(self, name: HostName) -> Policy:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 EVENTS_AT_ONCE: Final = 64
-"""Sockets that are served before the loop's timers and other callbacks have their turn."""
+ROUNDS: Final = 4
+"""How many sockets are served, and how often what has become ready meanwhile, before the loop's
+timers and other callbacks have their turn: a turn of the loop costs what serving a socket does."""
 
 ACCEPTED_AT_ONCE: Final = 16
 """Clients that are accepted before those that are connected have their turn."""
@@ -48,6 +50,9 @@ class Poller:
 
     What streams write while several are served is sent once all are: sent one by one, each
     would wake its receiver anew, which costs the sender more than all the rest of it.
+
+    Attributes:
+        now: the loop's time when the sockets that are served had become ready.
     """
 
     def __init__(self) -> None:
@@ -55,7 +60,9 @@ class Poller:
         self._epoll = select.epoll()
         self._polled: dict[int, Polled] = {}
         self._unsent: list[Stream] = []
+        self._lost: list[tuple[Callable[[Exception | None], None], Exception | None]] = []
         self._serving = False
+        self.now = self.loop.time()
         self.loop.add_reader(self._epoll.fileno(), self._poll)
 
     def close(self) -> None:
@@ -93,19 +100,35 @@ class Poller:
         if not self._serving and len(self._unsent) == 1:
             self.loop.call_soon(self._send)
 
+    def tell_soon(self, lost: Callable[[Exception | None], None], error: Exception | None) -> None:
+        """Call ``lost`` with ``error``, but not from within this call."""
+        if self._serving:
+            self._lost.append((lost, error))
+        else:
+            self.loop.call_soon(lost, error)
+
     def _poll(self) -> None:
-        self._serving = True
-        for descriptor, mask in self._epoll.poll(0, EVENTS_AT_ONCE):
-            polled = self._polled.get(descriptor)
-            if polled is None:  # closed by one that was served before it
-                continue
-            try:
-                polled.ready(mask)
-            except Exception as error:  # noqa: BLE001  the top of a callback: one ends, not all
-                polled.failed(error)
-        self._serving = False
-        if self._unsent:
-            self._send()
+        for _ in range(ROUNDS):
+            ready = self._epoll.poll(0, EVENTS_AT_ONCE)
+            if not ready:
+                return
+            self.now = self.loop.time()
+            self._serving = True
+            for descriptor, mask in ready:
+                polled = self._polled.get(descriptor)
+                if polled is None:  # closed by one that was served before it
+                    continue
+                try:
+                    polled.ready(mask)
+                except Exception as error:  # noqa: BLE001  the top of a callback: one ends, not all
+                    polled.failed(error)
+            if self._unsent:
+                self._send()
+            self._serving = False
+            if self._lost:
+                self._tell()
+            if self._epoll.closed:  # by one of them
+                return
 
     def _send(self) -> None:
         unsent, self._unsent = self._unsent, []
@@ -114,6 +137,14 @@ class Poller:
                 stream.send()
             except Exception as error:  # noqa: BLE001  as above
                 stream.failed(error)
+
+    def _tell(self) -> None:
+        lost, self._lost = self._lost, []
+        for call, error in lost:
+            try:
+                call(error)
+            except Exception as failure:  # noqa: BLE001  as above
+                self.report("The end of a connection has failed", failure)
 
 
 class Stream(asyncio.Transport):
@@ -240,11 +271,24 @@ class Stream(asyncio.Transport):
         """See ``Polled.ready``."""
         if mask & _OUT:
             self.send()
-        if mask & ~_OUT and not self._gone:
-            if self._reading:
-                self._read()
-            else:
-                self._want(self._interest & ~_IN)
+            if mask == _OUT or self._gone:
+                return
+        if not self._reading:
+            self._want(self._interest & ~_IN)
+            return
+        try:
+            count = self._socket.recv_into(self._buffer)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._end(error)
+            return
+        if count:
+            self._protocol.buffer_updated(count)
+            return
+        self._reading, self._read_all = False, True
+        if not self._protocol.eof_received():
+            self.close()
 
     def send(self) -> None:
         """Send what there is, as far as the system takes it."""
@@ -258,7 +302,9 @@ class Stream(asyncio.Transport):
             self._end(error)
             return
         if sent == len(self._out):
-            self._sent_all()
+            self._out = b""
+            if self._closing or self._ends_writing or self._choked or self._interest & _OUT:
+                self._sent_all()
             return
         if isinstance(self._out, bytes):
             self._out = bytearray(memoryview(self._out)[sent:])
@@ -276,7 +322,6 @@ class Stream(asyncio.Transport):
             self._protocol.pause_writing()
 
     def _sent_all(self) -> None:
-        self._out = b""
         self._want(self._interest & ~_OUT)
         if self._closing:
             self._end(None)
@@ -292,36 +337,20 @@ class Stream(asyncio.Transport):
         self._poller.report("A connection has failed", error)
         self._end(error)
 
-    def _read(self) -> None:
-        try:
-            count = self._socket.recv_into(self._buffer)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError as error:
-            self._end(error)
-            return
-        if count:
-            self._protocol.buffer_updated(count)
-            return
-        self._reading, self._read_all = False, True
-        self._want(self._interest & ~_IN)
-        if not self._protocol.eof_received():
-            self.close()
-
     def _want(self, mask: int) -> None:
         if mask != self._interest:
             self._poller.want(self._descriptor, self, mask, self._interest)
             self._interest = mask
 
     def _end(self, error: Exception | None) -> None:
-        """Let go of the socket now, and of the protocol in the loop's next turn."""
+        """Let go of the socket now, and of the protocol soon."""
         if self._gone:
             return
         self._gone = self._closing = True
         self._reading = False
         self._poller.forget(self._descriptor)
         self._socket.close()
-        self._poller.loop.call_soon(self._protocol.connection_lost, error)
+        self._poller.tell_soon(self._protocol.connection_lost, error)
         # The protocol holds this stream, often to its own end: no cycle for the collector.
         del self._protocol
 
