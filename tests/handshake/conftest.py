@@ -166,10 +166,7 @@ class Ends:
 
     def to_server(self) -> bytes:
         """Deliver what the client has to send; return what the session reads."""
-        chunks = []
-        for piece in self._pieces(self.client.outgoing()):
-            chunks.append(self.session.read(piece))
-        return b"".join(chunks)
+        return b"".join(map(self.session.read, self._pieces(self.client.outgoing())))
 
     def _pieces(self, data: bytes) -> list[bytes]:
         return [data[at : at + self.cut] for at in range(0, len(data), self.cut)]

@@ -213,7 +213,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._number = next(server.numbers)
         self._handshake = server.handshake()
         self._raw: asyncio.Transport
-        self._client = "?"
+        self._peer: object = None
         self._credential: Credential | None = None
         self._transport: TlsTransport | None = None  # once TLS stands
         self._task: asyncio.Task[None] | None = None
@@ -231,10 +231,10 @@ class _Connection(asyncio.BufferedProtocol):
             self._abort()
             return
         server = self._server
-        self._client = str(TcpAddress(*peer[:2])) if isinstance(peer, tuple) else "a local socket"
+        self._peer = peer
         if server.crowd.connections >= server.limits.connections:
             server.counters.turned_away += 1
-            server.audience(Full(self._client))
+            server.audience(Full(self._shown_client))
             self._abort()
             return
         self._counted = True
@@ -243,7 +243,7 @@ class _Connection(asyncio.BufferedProtocol):
         server.counters.accepted += 1
         self._timer = server.loop.call_later(server.limits.handshake_s, self._time_out)
         if (steps := server.audience.steps) is not None:
-            steps(Accepted(self._number, self._client))
+            steps(Accepted(self._number, self._shown_client))
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return the buffer that all connections share."""
@@ -406,7 +406,13 @@ class _Connection(asyncio.BufferedProtocol):
     def _tell_refused(self, error: CentcertError) -> None:
         asked = self._handshake.asked
         self._server.counters.refused(error)
-        self._server.audience(HandshakeRefused(self._number, self._client, asked, error))
+        self._server.audience(HandshakeRefused(self._number, self._shown_client, asked, error))
+
+    @property
+    def _shown_client(self) -> str:
+        """The client's address for people."""
+        peer = self._peer
+        return str(TcpAddress(*peer[:2])) if isinstance(peer, tuple) else "a local socket"
 
     def _closed(self) -> None:
         self._server.connections -= 1

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Final
 from OpenSSL import SSL
 
 from centcert.errors import Alert, CredentialUnusable, HelloRefused
-from centcert.tls.hello import TlsVersion
 from centcert.tls.direct import session_maker
+from centcert.tls.hello import TlsVersion
 from centcert.tls.session import reason_of
 
 if TYPE_CHECKING:

@@ -33,6 +33,7 @@ _PLAIN_BYTES: Final = 8 * MAX_PLAINTEXT_BYTES
 _WANT_READ: Final = 2  # SSL_get_error(3)
 _ZERO_RETURN: Final = 6
 _NO_HELLO: Final = b"GET / HTTP/1.1\r\n"
+_INSIDES: Final[Any] = SSL
 
 
 class OpenSsl:
@@ -58,8 +59,7 @@ class OpenSsl:
     )
 
     def __init__(self) -> None:
-        lib: Any = SSL._lib  # noqa: SLF001  see the module
-        ffi: Any = SSL._ffi  # noqa: SLF001
+        lib, ffi = _INSIDES._lib, _INSIDES._ffi  # noqa: SLF001  see the module
         self.bio_read, self.bio_write = lib.BIO_read, lib.BIO_write
         self.do_handshake, self.error_of = lib.SSL_do_handshake, lib.SSL_get_error
         self.read, self.write = lib.SSL_read, lib.SSL_write
@@ -78,8 +78,8 @@ class _Connection(SSL.Connection):
             context: what it begins on.
             called_back: whether the context's callbacks will ask for it.
         """
-        lib: Any = SSL._lib  # noqa: SLF001  see the module
-        ssl = self._ssl = SSL._ffi.gc(lib.SSL_new(context._context), lib.SSL_free)  # noqa: SLF001
+        lib, ffi = _INSIDES._lib, _INSIDES._ffi  # noqa: SLF001  see the module
+        ssl = self._ssl = ffi.gc(lib.SSL_new(context._context), lib.SSL_free)  # noqa: SLF001
         self._into_ssl, self._from_ssl = lib.BIO_new(lib.BIO_s_mem()), lib.BIO_new(lib.BIO_s_mem())
         lib.SSL_set_bio(ssl, self._into_ssl, self._from_ssl)  # it frees them
         context._used = True  # noqa: SLF001

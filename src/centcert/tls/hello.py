@@ -93,13 +93,15 @@ class HelloReader:
             HelloRefused: this cannot become a hello that Centcert answers. Its ``alert``
                 is as RFC 8446 §6.2 says for the fault.
         """
-        if not self._raw:  # nearly every hello comes at once
-            raw = self._raw = bytes(data)
+        if not self._raw:
+            self._raw = bytes(
+                data
+            )  # nearly every hello comes at once: no copy when it is handed on
+        elif isinstance(self._raw, bytes):
+            self._raw = bytearray(self._raw) + data
         else:
-            if isinstance(self._raw, bytes):
-                self._raw = bytearray(self._raw)
             self._raw += data
-            raw = self._raw
+        raw = self._raw
         while True:
             start = self._next_record
             stop = _end_of_record(raw, start)
@@ -259,14 +261,12 @@ def _offers_ours(extension: bytes | None, message: bytes) -> bool:
     """Say whether TLS 1.2 or 1.3 is among the versions offered (RFC 8446 §4.2.1)."""
     if extension is None:
         # Whatever a hello without the extension claims, it offers TLS 1.2 at most.
-        return _u16(message, _MESSAGE_HEADER_BYTES)[0] >= TlsVersion.TLS_1_2
+        (legacy_version,) = _u16(message, _MESSAGE_HEADER_BYTES)
+        return bool(legacy_version >= TlsVersion.TLS_1_2)
     length = extension[0]
     if length + 1 != len(extension) or not length or length % 2:
         raise _malformed("its list of versions is empty or cut")
-    for at in range(1, length, 2):
-        if extension[at : at + 2] in _OURS:
-            return True
-    return False
+    return not _OURS.isdisjoint([extension[at : at + 2] for at in range(1, length, 2)])
 
 
 def _not_a_handshake(first_byte: int) -> HelloRefused:

@@ -325,20 +325,48 @@ async def test_the_last_reason_is_told_if_none_accepts(poller: Poller, tmp_path:
     assert [getattr(one, "errno", None) for one in caller.outcomes] == [errno.ENOENT]
 
 
-async def test_who_gives_up_hears_nothing(poller: Poller):
-    caller = Caller()
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        dial = Dial(poller, [(LOOPBACK, listening.getsockname())], caller)
-        dial.begin()
-        dial.cancel()
-        dial.cancel()
-        other = Caller()
-        Dial(poller, [(LOOPBACK, listening.getsockname())], other).begin()
-        async with asyncio.timeout(20):
-            await other.told.wait()
+@pytest.fixture
+def busy() -> Iterator[socket.socket]:
+    """One that listens, and whom nobody reaches until it has accepted its first client."""
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as listening,
+        socket.create_connection(listening.getsockname()),
+    ):
+        yield listening
+
+
+async def test_who_gives_up_hears_nothing(poller: Poller, busy: socket.socket):
+    caller, other = Caller(), Caller()
+    dial = Dial(poller, [(LOOPBACK, busy.getsockname())], caller)
+    dial.begin()
+    dial.cancel()
+    dial.cancel()
+    Dial(poller, [(LOOPBACK, busy.getsockname())], other).begin()
+    busy.accept()[0].close()
+    async with asyncio.timeout(20):  # the system tries again after one second
+        await other.told.wait()
     assert caller.outcomes == []
     (connected,) = other.outcomes
     assert isinstance(connected, socket.socket)
+    assert connected.getpeername() == busy.getsockname()
+    poller.forget(connected.fileno())
+    connected.close()
+
+
+async def test_one_that_refuses_late_is_passed_over(poller: Poller, busy: socket.socket):
+    caller = Caller()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        addresses: list[SocketAddress] = [
+            (LOOPBACK, one.getsockname()) for one in (busy, listening)
+        ]
+        Dial(poller, addresses, caller).begin()
+        assert caller.outcomes == []
+        busy.close()
+        async with asyncio.timeout(20):
+            await caller.told.wait()
+        (connected,) = caller.outcomes
+        assert isinstance(connected, socket.socket)
+        assert connected.getpeername() == listening.getsockname()
     poller.forget(connected.fileno())
     connected.close()
 
