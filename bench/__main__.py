@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import load, peers, processes
-from bench.scene import Scene, machine
+from bench.scene import Scene, machine, python
 from bench.tables import put_into
 
 TABLES = (
@@ -88,6 +88,7 @@ def _method() -> list[str]:
     return [
         f"Machine: {machine()}.",
         "Versions: " + "; ".join(versions.values()) + ".",
+        f"Python: {python()}.",
         "Each server has one worker on one core; its visitors and its backend have another.",
         f"CPU is user and system of all its processes, in {processes.RESOLUTION}.",
         "Servers take turns, round by round; figures are medians over the rounds.",

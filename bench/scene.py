@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -154,3 +155,11 @@ def machine() -> str:
                 model = line.partition(":")[2].strip()
                 break
     return f"{os.cpu_count()} cores of {model}, Linux {platform.release()}"
+
+
+def python() -> str:
+    """Say which Python this is: those of distributions are a twentieth faster than plain builds."""
+    builder = "built by hand"
+    if sys.base_prefix == "/usr":
+        builder = f"of {platform.freedesktop_os_release()['NAME']}"
+    return f"{platform.python_version()}, {builder}"
