@@ -171,6 +171,7 @@ class Decoder:
             if child is not None:
                 failure = await child.failure
                 self._take_back(child.unanswered, failure)
+                self._hand_out()  # to the other children
                 await child.end()
                 self._children[number] = None
             if not self._waiting:
