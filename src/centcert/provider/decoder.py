@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, Self
+from itertools import islice
+from typing import TYPE_CHECKING, Final, Self, cast
 
 import msgspec
 from cryptography import x509
 
 from centcert.credential import MAX_BLOB_BYTES, Credential
 from centcert.decoder_process import HEADER_BYTES, Refused, Reply, Request, frame
-from centcert.errors import BadBlob, BlobTooCostly, CentcertError, Overloaded
+from centcert.errors import BadBlob, BlobTooCostly, Overloaded
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from centcert.stores.base import Blob
@@ -32,6 +34,10 @@ START_S: Final = 30.0
 
 MAX_SHARED_ISSUERS: Final = 256
 """CA certificates that credentials share; the web's own number is a few dozen."""
+
+AHEAD: Final = 8
+"""Files that a child is sent before it has answered the first: under load both sides then do
+several each time they wake, which costs half of one at a time."""
 
 _COMMAND: Final = ("-P", "-m", "centcert.decoder_process")  # -P: not from the working directory
 _ATTEMPTS: Final = 2  # a child may have ended for a reason of its own, such as the OOM killer
@@ -52,9 +58,11 @@ class Decoder:
         self, *, processes: int = 1, max_waiting: int = 256, deadline_s: float = 10.0
     ) -> None:
         self._deadline_s = deadline_s
-        self._jobs: asyncio.Queue[_Job] = asyncio.Queue(max_waiting)
-        self._unanswered: set[asyncio.Future[Credential]] = set()
-        self._children = [_Child() for _ in range(processes)]
+        self._max_waiting = max_waiting
+        self._waiting: dict[_Job, None] = {}  # for a child, the first in front
+        self._unanswered: set[_Job] = set()
+        self._wanted = asyncio.Event()  # some wait, and not every child runs
+        self._children: list[_Child | None] = [None] * processes
         self._workers: list[asyncio.Task[None]] = []
         self._replies = msgspec.msgpack.Decoder[Reply](Reply)
         self._load_issuer = lru_cache(MAX_SHARED_ISSUERS)(x509.load_der_x509_certificate)
@@ -70,37 +78,36 @@ class Decoder:
         """
         if not self._workers:
             raise _closed()
+        if len(self._unanswered) >= self._max_waiting + len(self._children):
+            raise Overloaded(f"{self._max_waiting} certificate files wait to be decoded already.")
         request = Request(blob.key, blob.data, tuple(passwords), self._deadline_s)
         job = _Job(
             blob.key,
             frame(msgspec.msgpack.encode(request)),
+            self._deadline_s,
             asyncio.get_running_loop().create_future(),
         )
-        try:
-            self._jobs.put_nowait(job)
-        except asyncio.QueueFull:
-            raise Overloaded(
-                f"{self._jobs.maxsize} certificate files wait to be decoded already."
-            ) from None
-        self._unanswered.add(job.answer)
+        self._unanswered.add(job)
+        self._waiting[job] = None
+        self._hand_out()
         try:
             return await job.answer
         finally:
-            self._unanswered.discard(job.answer)
+            self._unanswered.discard(job)
+            self._waiting.pop(job, None)
 
     async def close(self) -> None:
         """End the children, within seconds. Calls under way end with ``Overloaded``."""
         workers, self._workers = self._workers, []
         for worker in workers:
             worker.cancel()
-        for answer in self._unanswered:
-            if not answer.done():
-                answer.set_exception(_closed())
+        for job in self._unanswered:
+            job.fail(_closed())
         await asyncio.gather(*workers, return_exceptions=True)
-        await asyncio.gather(*(child.end() for child in self._children))
+        await asyncio.gather(*(child.end() for child in self._children if child is not None))
 
     async def __aenter__(self) -> Self:
-        starts = (child.start() for child in self._children)
+        starts = (self._start(number) for number in range(len(self._children)))
         try:
             outcomes = await asyncio.gather(*starts, return_exceptions=True)
         except asyncio.CancelledError:
@@ -111,8 +118,8 @@ class Decoder:
             await self.close()
             raise failure
         self._workers = [
-            asyncio.create_task(self._work(child), name="centcert decoder")
-            for child in self._children
+            asyncio.create_task(self._keep_running(number), name="centcert decoder")
+            for number in range(len(self._children))
         ]
         return self
 
@@ -124,79 +131,150 @@ class Decoder:
     ) -> None:
         await self.close()
 
-    async def _work(self, child: _Child) -> None:
+    # --- while all is well: callbacks of the event loop, no task ---------------------
+
+    def _hand_out(self) -> None:
+        while self._waiting:
+            if None in self._children:
+                self._wanted.set()
+            free = [child for child in self._children if child is not None and child.is_free]
+            if not free:
+                return
+            job = next(iter(self._waiting))
+            del self._waiting[job]
+            min(free, key=_load).send(job)
+
+    def _answer(self, job: _Job, reply: bytes) -> None:
+        """Take what a child says of a file.
+
+        Raises:
+            ValueError: it is nonsense.
+        """
+        try:
+            match self._replies.decode(reply):
+                case Refused(error, sentence):
+                    job.fail(_REFUSALS.get(error, BadBlob)(job.key, sentence))
+                case decoded:
+                    credential = Credential.from_parts(decoded.parts, load_issuer=self._load_issuer)
+                    if not job.answer.done():
+                        job.answer.set_result(credential)
+        except BadBlob as error:
+            job.fail(error)
+        self._hand_out()
+
+    # --- when a child ends -------------------------------------------------------------
+
+    async def _keep_running(self, number: int) -> None:
+        """Replace a child that has ended, once somebody wants one."""
         while True:
-            job = await self._jobs.get()
-            if job.answer.done():  # its waiter has gone
-                continue
-            try:
-                credential = await self._decode(job, child)
-            except CentcertError as error:
-                job.fail(error)
-            except Exception as error:  # noqa: BLE001  the top of a task: the next job must go on
+            child = self._children[number]
+            if child is not None:
+                failure = await child.failure
+                self._take_back(child.unanswered, failure)
+                self._hand_out()  # to the other children
                 await child.end()
-                job.fail(error)
+                self._children[number] = None
+            if not self._waiting:
+                self._wanted.clear()
+                await self._wanted.wait()
+            try:
+                await self._start(number)
+            except Overloaded as error:
+                for job in islice(tuple(self._waiting), 1):
+                    del self._waiting[job]
+                    job.fail(error)
             else:
-                if not job.answer.done():
-                    job.answer.set_result(credential)
+                self._hand_out()
 
-    async def _decode(self, job: _Job, child: _Child) -> Credential:
-        for _ in range(_ATTEMPTS):
+    async def _start(self, number: int) -> None:
+        child = self._children[number] = _Child(self._answer)
+        try:
             await child.start()
-            try:
-                async with asyncio.timeout(self._deadline_s):
-                    reply = await child.exchange(job.request)
-                return self._credential(reply, job.key)
-            except TimeoutError:
-                await child.end()
-                raise BlobTooCostly(
-                    job.key,
-                    f"it is not decoded within {self._deadline_s:g} s: export it again with fewer"
-                    " iterations",
-                ) from None
-            except (OSError, EOFError, ValueError):  # it ended, or talks nonsense
-                await child.end()
-        raise BlobTooCostly(
-            job.key, "it brought down the process that decodes it, twice: export it again"
-        )
+        except BaseException:
+            await child.end()
+            self._children[number] = None
+            raise
 
-    def _credential(self, reply: bytes, key: str) -> Credential:
-        match self._replies.decode(reply):
-            case Refused(error, sentence):
-                raise _REFUSALS.get(error, BadBlob)(key, sentence)
-            case decoded:
-                return Credential.from_parts(decoded.parts, load_issuer=self._load_issuer)
+    def _take_back(self, unanswered: deque[_Job], failure: Exception) -> None:
+        """Let what a child has left wait again, but for a file that has ended children twice.
+
+        It answers in order, so only the first of these can have brought it down.
+        """
+        for job in islice(tuple(unanswered), 1):
+            job.crashes += 1
+            if isinstance(failure, TimeoutError):
+                job.fail(
+                    BlobTooCostly(
+                        job.key,
+                        f"it is not decoded within {job.deadline_s:g} s: export it again with"
+                        " fewer iterations",
+                    )
+                )
+            elif job.crashes == _ATTEMPTS:
+                job.fail(
+                    BlobTooCostly(
+                        job.key,
+                        "it brought down the process that decodes it, twice: export it again",
+                    )
+                )
+        left = (job for job in unanswered if not job.answer.done())
+        self._waiting = dict.fromkeys((*left, *self._waiting))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Job:
+    """A file, and who waits for it. ``crashes``: how often a child has ended over it."""
+
     key: str
     request: bytes = field(repr=False)
+    deadline_s: float
     answer: asyncio.Future[Credential]
+    crashes: int = 0
 
     def fail(self, error: Exception) -> None:
         if not self.answer.done():
             self.answer.set_exception(error)
 
 
-class _Child:
-    """One process and its two pipes; started again when it has ended."""
+class _Child(asyncio.SubprocessProtocol):
+    """One process and its two pipes, from its start to its end.
 
-    def __init__(self) -> None:
-        self._process: Process | None = None
+    Args:
+        answered: is given each job with its reply, in order; raises ``ValueError`` if that is
+            nonsense.
+
+    Attributes:
+        unanswered: what was sent to it; the first is what it works on.
+        failure: why it is of no use any more: ``TimeoutError``: the deadline of the first has
+            passed; anything else: it has ended, or talks nonsense.
+    """
+
+    def __init__(self, answered: Callable[[_Job, bytes], None]) -> None:
+        loop = asyncio.get_running_loop()
+        self.unanswered: deque[_Job] = deque()
+        self.failure: asyncio.Future[Exception] = loop.create_future()
+        self._answered = answered
+        self._received = bytearray()
+        self._transport: asyncio.SubprocessTransport | None = None
+        self._to_child: asyncio.WriteTransport | None = None
+        self._ready = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._alarm: asyncio.TimerHandle | None = None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it may be sent one more."""
+        return self._ready.is_set() and not self.failure.done() and len(self.unanswered) < AHEAD
 
     async def start(self) -> None:
-        """Start the process unless it runs, and wait until it is ready.
+        """Start the process, and wait until it is ready.
 
         Raises:
             Overloaded: it does not start: no memory or no process is left.
         """
-        if self._process is not None:
-            if self._process.returncode is None:
-                return
-            await self.end()
         try:
-            self._process = await asyncio.create_subprocess_exec(
+            await asyncio.get_running_loop().subprocess_exec(
+                lambda: self,
                 sys.executable,
                 *_COMMAND,
                 stdin=PIPE,
@@ -205,48 +283,102 @@ class _Child:
                 start_new_session=True,  # a terminal's Ctrl-C is for the parent
             )
             async with asyncio.timeout(START_S):
-                await self._receive(self._process)
+                await self._ready.wait()
+            if self.failure.done():
+                raise self.failure.result()
         except (OSError, EOFError, ValueError) as error:
-            await self.end()
             raise Overloaded(
                 f"The process that decodes certificate files does not start: {error!r}."
             ) from error
 
-    async def exchange(self, request: bytes) -> bytes:
-        """Send a framed request and return the reply.
-
-        Raises:
-            OSError, EOFError: the process has ended.
-            ValueError: the reply is larger than any right one.
-        """
-        process = self._process
-        if process is None or process.stdin is None:
-            raise EOFError
-        process.stdin.write(request)
-        await process.stdin.drain()
-        return await self._receive(process)
+    def send(self, job: _Job) -> None:
+        """Send it one more; it ``is_free``."""
+        assert self._to_child is not None  # noqa: S101  it is ready
+        self.unanswered.append(job)
+        self._to_child.write(job.request)
+        if len(self.unanswered) == 1:
+            self._begin_turn()
 
     async def end(self) -> None:
         """Kill the process, if there is one, and wait for its end: it holds no state."""
-        process, self._process = self._process, None
-        if process is None or process.stdin is None or process.stdout is None:
+        self._fail(EOFError())
+        if self._transport is None:
             return
         with suppress(ProcessLookupError):
-            process.kill()
-        process.stdin.close()
-        with suppress(OSError):  # TimeoutError too: a process in the kernel's hands is left to it
+            self._transport.kill()
+        self._transport.close()
+        with suppress(TimeoutError):  # a process in the kernel's hands is left to it
             async with asyncio.timeout(_END_S):
-                await process.stdout.read()
-                await process.wait()
+                await self._ended.wait()
 
-    @staticmethod
-    async def _receive(process: Process) -> bytes:
-        if process.stdout is None:
-            raise EOFError
-        length = int.from_bytes(await process.stdout.readexactly(HEADER_BYTES))
-        if length > _MAX_REPLY_BYTES:
-            raise ValueError(length)
-        return await process.stdout.readexactly(length)
+    # --- as asyncio.SubprocessProtocol ---------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep what leads to the process."""
+        self._transport = cast("asyncio.SubprocessTransport", transport)
+        self._to_child = cast("asyncio.WriteTransport", self._transport.get_pipe_transport(0))
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002  there is one
+        """Take apart what the process says: it is ready, then a reply to each request."""
+        self._received += data
+        try:
+            while not self.failure.done() and (message := self._next_message()) is not None:
+                if self._ready.is_set():
+                    self._take(message)
+                else:
+                    self._ready.set()
+        except (ValueError, IndexError) as error:
+            self._fail(error)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002
+        """Take it for the end: whoever lives holds on to its pipes."""
+        self._fail(EOFError())
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """Take note that the process has ended, and is no more."""
+        self._fail(EOFError())
+        self._ended.set()
+
+    def _next_message(self) -> bytes | None:
+        end = HEADER_BYTES + int.from_bytes(self._received[:HEADER_BYTES])
+        if end > _MAX_REPLY_BYTES:
+            raise ValueError(end)
+        if len(self._received) < max(end, HEADER_BYTES):
+            return None
+        message = bytes(self._received[HEADER_BYTES:end])
+        del self._received[:end]
+        return message
+
+    def _take(self, reply: bytes) -> None:
+        job = self.unanswered.popleft()
+        self._begin_turn()
+        try:
+            self._answered(job, reply)
+        except ValueError:
+            self.unanswered.appendleft(job)
+            raise
+        except Exception as error:  # noqa: BLE001  it belongs to who waits
+            job.fail(error)
+            self._fail(error)
+
+    def _begin_turn(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if self.unanswered and not self.failure.done():
+            loop = asyncio.get_running_loop()
+            deadline_s = self.unanswered[0].deadline_s
+            self._alarm = loop.call_later(deadline_s, self._fail, TimeoutError())
+
+    def _fail(self, error: Exception) -> None:
+        if not self.failure.done():
+            self.failure.set_result(error)
+        self._ready.set()  # whoever waits for it looks at that
+        self._begin_turn()
+
+
+def _load(child: _Child) -> int:
+    return len(child.unanswered)
 
 
 def _closed() -> Overloaded:

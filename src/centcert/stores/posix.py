@@ -70,6 +70,7 @@ class Directory:
     def __init__(self, path: str) -> None:
         self._path = path
         self._is_mount = False  # sticky: an unmounted folder is empty, its files are not absent
+        self._checked: Identity | None = None
 
     def read(self, key: str) -> Blob | None:
         """Return the blob behind a bare key, or ``None``; see ``Store.fetch``."""
@@ -164,13 +165,18 @@ class Directory:
 
     def _check_mount(self, folder: int) -> None:
         with self._faults():
-            here, above = os.fstat(folder), os.stat("..", dir_fd=folder)
+            here = os.fstat(folder)
+            identity = here.st_dev, here.st_ino
+            if identity == self._checked:
+                return
+            above = os.stat("..", dir_fd=folder)
         if here.st_dev != above.st_dev:
             self._is_mount = True
         elif self._is_mount:
             raise StoreUnavailable(
                 self._path, f"Nothing is mounted at {self._path} any more: mount the store again."
             )
+        self._checked = identity
 
     @contextmanager
     def _find(self, folder: int, key: str) -> Iterator[int | None]:
@@ -178,13 +184,12 @@ class Directory:
 
         ``O_PATH``: a FIFO does not block and a device notices nothing.
         """
-        with self._faults_of(key):
-            try:
-                found = os.open(key.encode(), os.O_PATH | os.O_CLOEXEC, dir_fd=folder)
-            except OSError as error:
-                if error.errno not in _ABSENT:
-                    raise
-                found = None
+        # A file of the folder's own is inside; only where a link leads must be found out.
+        found = self._open_path(folder, key, os.O_NOFOLLOW)
+        is_link = found is not None and stat.S_ISLNK(os.fstat(found).st_mode)
+        if found is not None and is_link:
+            os.close(found)
+            found = self._open_path(folder, key)
         if found is None:
             if os.fstat(folder).st_nlink == 0:  # all names are absent from a removed folder
                 self._fail(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
@@ -192,12 +197,22 @@ class Directory:
             return
         try:
             if stat.S_ISREG(os.fstat(found).st_mode):
-                self._check_inside(folder, found, key)
+                if is_link:
+                    self._check_inside(folder, found, key)
                 yield found
             else:
                 yield None
         finally:
             os.close(found)
+
+    def _open_path(self, folder: int, key: str, flags: int = 0) -> int | None:
+        with self._faults_of(key):
+            try:
+                return os.open(key.encode(), flags | os.O_PATH | os.O_CLOEXEC, dir_fd=folder)
+            except OSError as error:
+                if error.errno not in _ABSENT:
+                    raise
+        return None
 
     def _check_inside(self, folder: int, found: int, key: str) -> None:
         with self._faults():

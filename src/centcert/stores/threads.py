@@ -11,6 +11,7 @@ import asyncio
 import threading
 from collections import deque
 from contextlib import suppress
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -45,11 +46,14 @@ class Threads:
         self._name = name
         self._most = most
         self._count = 0
-        self._idle = 0
         self._closed = False
-        self._waiting: deque[_Job[Any]] = deque()
+        self._waiting: SimpleQueue[_Job[Any] | None] = SimpleQueue()
+        self._jobs: set[_Job[Any]] = set()  # that somebody waits for
+        self._unfinished = 0  # calls of which it is not known here that they have ended
+        # Threads change what follows, each by one operation that is whole by itself.
         self._running: set[_Job[Any]] = set()
-        self._wake = threading.Condition()  # guards all of the above
+        self._ended: deque[_Job[Any]] = deque()
+        self._woken: asyncio.AbstractEventLoop | None = None  # to see to those that have ended
 
     async def run(self, call: Callable[[], T], *, deadline: float) -> T:
         """Return what ``call`` returns, or raise what it raises.
@@ -69,34 +73,33 @@ class Threads:
         loop = asyncio.get_running_loop()
         job = _Job(call, loop, deadline)
         self._submit(job, loop.time())
-        alarm = loop.call_at(deadline, job.settle, None, Late())
+        alarm = loop.call_at(deadline, job.settle, Late())
         try:
             return await job.future
         finally:
             alarm.cancel()
+            self._jobs.discard(job)
             job.forget()
 
     def close(self) -> None:
         """End every call with ``Closed`` and let the idle threads go."""
-        with self._wake:
-            self._closed = True
-            jobs = (*self._waiting, *self._running)
-            self._waiting.clear()
-            self._wake.notify_all()
-        for job in jobs:
-            job.settle(None, Closed())
+        self._closed = True
+        for job in self._jobs:
+            job.settle(Closed())
+        for _ in range(self._count):
+            self._waiting.put(None)
 
     def _submit(self, job: _Job[Any], now: float) -> None:
-        with self._wake:
-            if self._closed:
-                raise Closed
-            hanging = sum(job.deadline <= now for job in self._running)
-            if hanging >= self._most or len(self._waiting) >= MAX_WAITING:
-                raise Full
-            if self._idle <= len(self._waiting) and self._count < self._most:
-                self._start_thread()
-            self._waiting.append(job)
-            self._wake.notify()
+        if self._closed:
+            raise Closed
+        hanging = sum(job.deadline <= now for job in tuple(self._running))
+        if hanging >= self._most or self._waiting.qsize() >= MAX_WAITING:
+            raise Full
+        if self._unfinished >= self._count and self._count < self._most:
+            self._start_thread()
+        self._unfinished += 1
+        self._jobs.add(job)
+        self._waiting.put(job)
 
     def _start_thread(self) -> None:
         thread = threading.Thread(target=self._work, name=self._name, daemon=True)
@@ -109,19 +112,23 @@ class Threads:
             self._count += 1
 
     def _work(self) -> None:
-        while True:
-            with self._wake:
-                self._idle += 1
-                self._wake.wait_for(lambda: self._waiting or self._closed)
-                self._idle -= 1
-                if self._closed:
-                    return
-                job = self._waiting.popleft()
-                self._running.add(job)
+        while (job := self._waiting.get()) is not None:
+            self._running.add(job)
             job.run()
-            with self._wake:
-                self._running.discard(job)
+            self._running.discard(job)
+            self._ended.append(job)
+            if self._woken is not job.loop:  # one call of the loop sees to many
+                self._woken = job.loop
+                with suppress(RuntimeError):  # the loop has ended in the meantime
+                    job.loop.call_soon_threadsafe(self._settle_ended)
             del job  # and what its call holds open
+
+    def _settle_ended(self) -> None:
+        self._woken = None  # first: what ends from now on wakes the loop again
+        while self._ended:
+            self._unfinished -= 1
+            job = self._ended.popleft()
+            job.settle(job.error)
 
 
 class _Job(Generic[T]):
@@ -131,30 +138,29 @@ class _Job(Generic[T]):
         self, call: Callable[[], T], loop: asyncio.AbstractEventLoop, deadline: float
     ) -> None:
         self.deadline = deadline
+        self.loop = loop
         self.future: asyncio.Future[T] = loop.create_future()
+        self.error: BaseException | None = None
+        self._value: T | None = None
         self._call = call
-        self._loop = loop
 
     def run(self) -> None:
         """Make the call, in a thread."""
         if self.future.done():
             return
-        value, error = None, None
         try:
-            value = self._call()
-        except BaseException as raised:  # noqa: BLE001  it is the caller's, not the thread's
-            error = raised
-        with suppress(RuntimeError):  # the loop has ended in the meantime
-            self._loop.call_soon_threadsafe(self.settle, value, error)
+            self._value = self._call()
+        except BaseException as error:  # noqa: BLE001  it is the caller's, not the thread's
+            self.error = error
 
-    def settle(self, value: T | None, error: BaseException | None) -> None:
-        """Tell the caller, in the loop; one who has gone is not told."""
+    def settle(self, error: BaseException | None) -> None:
+        """Tell the caller what the call came to, in the loop; one who has gone is not told."""
         if self.future.done():
             return
         if error is not None:
             self.future.set_exception(error)
         else:
-            self.future.set_result(value)  # type: ignore[arg-type]  # T may be None itself
+            self.future.set_result(self._value)  # type: ignore[arg-type]  # T may be None itself
 
     def forget(self) -> None:
         """Wait no longer; asyncio must not complain of an error that nobody awaits."""

@@ -276,6 +276,39 @@ async def test_a_file_that_brings_down_two_children_is_a_finding(
         assert (await decoder.decode(file, [PASSWORD])).key == file.key
 
 
+FALLS_OVER = """
+import os, sys, time
+import msgspec
+from centcert.decoder_process import Refused, Request, frame
+
+os.write(1, frame(b""))
+while header := sys.stdin.buffer.read(4):
+    request = msgspec.msgpack.decode(sys.stdin.buffer.read(int.from_bytes(header)), type=Request)
+    if request.key == "ends":
+        os._exit(1)
+    if request.key == "hangs":
+        time.sleep(1000)
+    os.write(1, frame(msgspec.msgpack.encode(Refused("KeyMissing", "read"))))
+"""
+
+
+@pytest.mark.parametrize("key", ["ends", "hangs"])
+async def test_a_file_that_brings_down_children_harms_none_that_was_sent_with_it(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_COMMAND", ("-c", FALLS_OVER, MODULE))
+    keys = ["a", "b", key, "c", key, "d"]
+    async with Decoder(deadline_s=20.0 if key == "ends" else 1.0) as decoder:
+        (pid,) = children()
+        await stop(pid)  # all are sent before it answers the first
+        calls = [asyncio.ensure_future(decoder.decode(Blob(k, b"", "1"), ())) for k in keys]
+        await asyncio.sleep(0.05)
+        os.kill(pid, signal.SIGCONT)
+        results = await asyncio.gather(*calls, return_exceptions=True)
+    for one, result in zip(keys, results, strict=True):
+        assert type(result) is (BlobTooCostly if one == key else KeyMissing)
+
+
 async def test_a_child_that_does_not_start_is_said_so(
     file: Blob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,16 +388,20 @@ async def test_a_blob_that_nobody_waits_for_is_not_decoded(
 ) -> None:
     requests = tmp_path / "requests"
     monkeypatch.setattr(module, "_COMMAND", ("-c", COUNTS, str(requests)))
+    monkeypatch.setattr(module, "AHEAD", 2)
     async with Decoder() as decoder:
         (pid,) = children()
         await stop(pid)
-        calls = [asyncio.ensure_future(decoder.decode(file, [PASSWORD])) for _ in range(3)]
-        await asyncio.sleep(0.05)  # the first is under way
+        calls = [asyncio.ensure_future(decoder.decode(file, [PASSWORD])) for _ in range(4)]
+        await asyncio.sleep(0.05)  # two are under way
         calls[1].cancel()
+        calls[2].cancel()
         os.kill(pid, signal.SIGCONT)
         results = await asyncio.gather(*calls, return_exceptions=True)
-    assert [type(one) for one in results] == [KeyMissing, asyncio.CancelledError, KeyMissing]
-    assert requests.read_text() == "xx"
+    assert [type(one) for one in results] == [
+        *(KeyMissing, asyncio.CancelledError, asyncio.CancelledError, KeyMissing)
+    ]
+    assert requests.read_text() == "xxx"
 
 
 async def test_a_cancelled_start_leaves_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,7 +409,7 @@ async def test_a_cancelled_start_leaves_no_child(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(module, "_COMMAND", never_ready)
     decoder = Decoder(processes=2)
     start = asyncio.ensure_future(decoder.__aenter__())
-    await until(lambda: all(child._process for child in decoder._children))
+    await until(lambda: len(children()) == 2)
     start.cancel()
     with pytest.raises(asyncio.CancelledError):
         await start

@@ -772,23 +772,28 @@ def fail_at(patch: pytest.MonkeyPatch, call: str, number: int) -> list[int]:
     return failed
 
 
-async def test_copies_written_at_once_wait_for_the_folder_once(
+async def test_copies_written_at_once_wait_for_the_disk_together_and_for_the_folder_once(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ):
     refuse_index(monkeypatch)
-    synced, fsync = list[bool](), os.fsync
+    done, fsync, fadvise = list[str](), os.fsync, os.posix_fadvise
 
-    def note(descriptor: int) -> None:
-        synced.append(stat.S_ISDIR(os.fstat(descriptor).st_mode))
+    def note_sync(descriptor: int) -> None:
+        done.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
         fsync(descriptor)
+
+    def note_begin(*arguments: int) -> None:
+        done.append("begun")
+        fadvise(*arguments)
 
     async with rig.open() as copies:
         with monkeypatch.context() as patch:
-            patch.setattr(os, "fsync", note)
+            patch.setattr(os, "fsync", note_sync)
+            patch.setattr(os, "posix_fadvise", note_begin)
             copies.keep(A, "v1", ONE)
             copies.keep(B, "v1", WILDCARD)
             await copies.flush()
-    assert synced == [False, False, True]
+    assert done == ["begun", "begun", "file", "file", "folder"]
 
 
 async def test_a_sheet_that_a_name_has_just_left_does_not_list_it_anew(

@@ -146,19 +146,39 @@ async def test_no_race_leads_out_of_the_folder(path: Path):
     assert StoreDenied in outcomes
 
 
-async def test_a_file_moved_away_while_being_opened_is_no_offence(
+async def test_a_link_moved_away_while_being_opened_is_no_offence(
     store: FolderStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    (path / KEY).write_bytes(b"here")
+    (path / "real.pfx").write_bytes(b"here")
+    (path / KEY).symlink_to("real.pfx")
     real_path = posix._real_path
 
     def move_first(descriptor: int) -> str:
         with suppress(FileNotFoundError):
-            (path / KEY).rename(path.parent / "archived.pfx")
+            (path / KEY).unlink()
+            (path / "real.pfx").rename(path.parent / "archived.pfx")
         return real_path(descriptor)
 
     monkeypatch.setattr(posix, "_real_path", move_first)
     assert await store.fetch(KEY) is None
+
+
+async def test_a_file_that_becomes_a_link_while_being_opened_leads_nowhere_else(
+    store: FolderStore, path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (path / KEY).write_bytes(b"here")
+    (path.parent / "secret.pfx").write_bytes(b"not ours")
+    read_settled = posix._read_settled
+
+    def swap_first(found: int, key: str, now_ns: int) -> Blob:
+        (path / KEY).unlink()
+        (path / KEY).symlink_to(path.parent / "secret.pfx")
+        monkeypatch.undo()
+        return read_settled(found, key, now_ns)
+
+    monkeypatch.setattr(posix, "_read_settled", swap_first)
+    with pytest.raises(StoreDenied, match="leads out of the store's folder"):
+        await store.fetch(KEY)  # it has just changed, so it is read again
 
 
 # --- special files ------------------------------------------------------------

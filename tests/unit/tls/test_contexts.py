@@ -39,7 +39,7 @@ def test_credential_that_openssl_refuses_is_named_so_and_not_kept():
         credentials.decode(authority.issue("a.example").pem(), key="a.example.pem", passwords=())
         for _ in range(2)
     )
-    mixed = dataclasses.replace(credential, private_key=other.private_key)
+    mixed = dataclasses.replace(credential, pkcs8=other.pkcs8)
     contexts = ServerContexts()
     for resumable in (True, True, False, False):
         with pytest.raises(CredentialUnusable, match="key values mismatch"):
