@@ -13,14 +13,16 @@ from OpenSSL import SSL
 from centcert import credential as credentials
 from centcert.testing import Authority
 from centcert.tls.contexts import ServerContexts
+from centcert.tls.direct import DirectSessions
 from centcert.tls.hello import HelloReader
-from centcert.tls.session import Session
+from centcert.tls.session import Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from centcert.credential import Credential
     from centcert.testing import KeyType
+    from centcert.tls.session import Session
 
 NAME = "www.contoso.example"
 
@@ -199,10 +201,10 @@ def credential(credential_of: Callable[[KeyType], Credential]) -> Credential:
     return credential_of("ec-p256")
 
 
-@pytest.fixture(params=[None, Session], ids=["direct", "published"])
+@pytest.fixture(params=[DirectSessions, Sessions])
 def contexts(request: pytest.FixtureRequest) -> ServerContexts:
     """With both kinds of sessions: whichever a pyOpenSSL allows must do the same."""
-    return ServerContexts(make_session=request.param)
+    return ServerContexts(sessions=request.param())
 
 
 @pytest.fixture

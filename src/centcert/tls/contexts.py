@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from OpenSSL import SSL
 
 from centcert.errors import Alert, CredentialUnusable, HelloRefused
-from centcert.tls.direct import session_maker
+from centcert.tls.direct import best_sessions
 from centcert.tls.hello import TlsVersion
 from centcert.tls.session import reason_of
 
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
     from centcert.credential import Credential
-    from centcert.tls.direct import Maker
-    from centcert.tls.session import Session
+    from centcert.tls.session import Session, Sessions
 
 MAX_LEAVES: Final = 1024
 """Leaf contexts kept: 27 KB each with a P-256 leaf and one issuer, so 27 MB when full."""
@@ -62,10 +61,10 @@ class ServerContexts:
         "_chains",
         "_clock",
         "_leaves",
-        "_make_session",
         "_max_leaves",
         "_minimum_version",
         "_prepared",
+        "_sessions",
     )
 
     def __init__(
@@ -74,7 +73,7 @@ class ServerContexts:
         minimum_version: TlsVersion = TlsVersion.TLS_1_2,
         max_leaves: int = MAX_LEAVES,
         clock: Callable[[], float] = time.monotonic,
-        make_session: Maker | None = None,
+        sessions: Sessions | None = None,
     ) -> None:
         """Make the base context, and with it new ticket keys.
 
@@ -82,9 +81,9 @@ class ServerContexts:
             minimum_version: the oldest version to speak.
             max_leaves: how many leaf contexts are kept, the least recently used go first.
             clock: tells the seconds since any moment.
-            make_session: makes a session that begins on a context; ``None``: the cheapest kind.
+            sessions: begins them; ``None``: the cheapest kind.
         """
-        self._make_session = make_session or session_maker()
+        self._sessions = sessions or best_sessions()
         self._minimum_version = minimum_version
         self._clock = clock
         self._base = _base_context(minimum_version)
@@ -114,14 +113,13 @@ class ServerContexts:
         answers = alpn is not None
         try:
             if resumable or (credential, answers) in self._leaves:
-                session = self._make_session(self._base, alpn)
+                session = self._sessions.begin(self._base, alpn)
                 session.connection.set_context(self._leaf(credential, answers_alpn=answers))
             else:
-                session = self._make_session(
+                session = self._sessions.begin(
                     self._chain(credential.issuers, answers_alpn=answers), alpn
                 )
-                session.connection.use_certificate(credential.certificate)
-                session.connection.use_privatekey(credential.private_key)
+                self._sessions.certify(session.connection, credential)
         except SSL.Error as error:
             raise CredentialUnusable(
                 f"OpenSSL will not serve with this certificate: {reason_of(error)}."
@@ -149,7 +147,9 @@ class ServerContexts:
         key = credential, answers_alpn
         leaf = self._leaves.get(key)
         if leaf is None:
-            leaf = self._leaves[key] = _leaf_context(credential, answers_alpn=answers_alpn)
+            leaf = _leaf_context(credential, answers_alpn=answers_alpn)
+            self._sessions.certify(leaf, credential)
+            self._leaves[key] = leaf
             if len(self._leaves) > self._max_leaves:
                 # Sessions under way keep their leaf alive themselves.
                 self._leaves.popitem(last=False)
@@ -206,15 +206,13 @@ def _base_context(minimum_version: TlsVersion) -> SSL.Context:
 
 
 def _leaf_context(credential: Credential, *, answers_alpn: bool) -> SSL.Context:
-    """Make what SSL_set_SSL_CTX(3) brings into a session, and nothing else.
+    """Make what SSL_set_SSL_CTX(3) brings into a session, and nothing else: no certificate yet.
 
-    Besides the certificate this is the session id context, the ALPN callback and, easy
+    Besides that this is the session id context, the ALPN callback and, easy
     to miss, the cipher list: OpenSSL asks the session's current context for it.
     """
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     _bring(context, credential.issuers, answers_alpn=answers_alpn)
-    context.use_certificate(credential.certificate)
-    context.use_privatekey(credential.private_key)
     # OpenSSL resumes a ticket only under an equal session id context, so a ticket is
     # good for this very certificate: not for another site's, not for its successor's.
     # The protocol need not be bound: it is agreed on anew at each resumption (RFC 7301

@@ -4,14 +4,13 @@ For each message pyOpenSSL allocates the largest buffer, asks for errors that di
 and raises exceptions for what is no fault; for each connection it keeps a weak reference that
 only callbacks use. That is a tenth of a whole visit. So what is done over and over goes past
 it, to the functions that it calls itself; what is done once, and whatever goes wrong, is left
-to it. Nobody promises that they stay where they are: where they are not, ``session_maker``
-returns ``Session``, which does the same by what pyOpenSSL publishes, and costs that tenth.
+to it. Nobody promises that they stay where they are: where they are not, ``best_sessions``
+returns ``Sessions``, which does the same by what pyOpenSSL publishes, and costs that tenth.
 """
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from OpenSSL import SSL
 
@@ -20,14 +19,13 @@ from centcert.tls.session import (
     MAX_PLAINTEXT_BYTES,
     OUTGOING_BYTES,
     Session,
+    Sessions,
     handshake_failed,
     session_broken,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Maker: TypeAlias = Callable[[SSL.Context, bytes | None], Session]
+    from centcert.credential import Credential
 
 _PLAIN_BYTES: Final = 8 * MAX_PLAINTEXT_BYTES
 _WANT_READ: Final = 2  # SSL_get_error(3)
@@ -36,27 +34,29 @@ _NO_HELLO: Final = b"GET / HTTP/1.1\r\n"
 _INSIDES: Final[Any] = SSL
 
 
-class OpenSsl:
-    """The functions that are called directly, and the memory that they write to.
+def best_sessions() -> Sessions:
+    """Return what begins the cheapest sessions that this pyOpenSSL allows."""
+    try:
+        sessions = DirectSessions()
+        trial = sessions.begin(SSL.Context(SSL.TLS_SERVER_METHOD), b"h2")
+        trial.close()
+        trial.handshake(_NO_HELLO)
+    except HandshakeFailed:  # for the right reason: everything is in its place
+        return sessions
+    except (AttributeError, TypeError):
+        pass
+    return Sessions()
 
-    What is written there is copied before the next call: for one thread only.
+
+class DirectSessions(Sessions):
+    """As ``Sessions``, by the functions beneath pyOpenSSL.
+
+    What OpenSSL writes goes into memory of which there is one piece each, and is copied from
+    there before the next call.
 
     Raises:
         AttributeError: this pyOpenSSL does not have them where others had them.
     """
-
-    __slots__ = (
-        "bio_read",
-        "bio_write",
-        "bytes_at",
-        "do_handshake",
-        "error_of",
-        "memory_of",
-        "outgoing",
-        "plain",
-        "read",
-        "write",
-    )
 
     def __init__(self) -> None:
         lib, ffi = _INSIDES._lib, _INSIDES._ffi  # noqa: SLF001  see the module
@@ -66,6 +66,37 @@ class OpenSsl:
         self.memory_of, self.bytes_at = ffi.from_buffer, ffi.buffer
         self.plain = ffi.new("char[]", _PLAIN_BYTES)
         self.outgoing = ffi.new("char[]", OUTGOING_BYTES)
+        self._lib, self._ffi = lib, ffi
+        self._read_certificate = lib.d2i_X509_bio, lib.X509_free
+        self._read_key = lib.d2i_PrivateKey_bio, lib.EVP_PKEY_free
+        self._certify_connection = lib.SSL_use_certificate, lib.SSL_use_PrivateKey
+        self._certify_context = lib.SSL_CTX_use_certificate, lib.SSL_CTX_use_PrivateKey
+        self._raise_error = _INSIDES._raise_current_error  # noqa: SLF001
+
+    def begin(self, context: SSL.Context, alpn: bytes | None) -> Session:
+        """See ``Sessions.begin``."""
+        return DirectSession(self, _Connection(context, called_back=alpn is not None), alpn)
+
+    def certify(self, served: SSL.Context | SSL.Connection, credential: Credential) -> None:
+        """See ``Sessions.certify``. Reads the DER once; pyOpenSSL reads and writes it thrice."""
+        inside: Any = served
+        if isinstance(served, SSL.Context):
+            handle, (use_certificate, use_key) = inside._context, self._certify_context  # noqa: SLF001
+        else:
+            handle, (use_certificate, use_key) = inside._ssl, self._certify_connection  # noqa: SLF001
+        if use_certificate(handle, self._parsed(credential.leaf, *self._read_certificate)) != 1:
+            self._raise_error()
+        if use_key(handle, self._parsed(credential.pkcs8, *self._read_key)) != 1:
+            self._raise_error()
+
+    def _parsed(self, der: bytes, parse: Any, free: Any) -> Any:  # noqa: ANN401  OpenSSL's own
+        """Return an X509 or an EVP_PKEY; who uses it counts itself in."""
+        lib, ffi = self._lib, self._ffi
+        source = ffi.gc(lib.BIO_new_mem_buf(self.memory_of(der), len(der)), lib.BIO_free)
+        parsed = parse(source, ffi.NULL)
+        if parsed == ffi.NULL:
+            self._raise_error()
+        return ffi.gc(parsed, free)
 
 
 class _Connection(SSL.Connection):
@@ -95,16 +126,15 @@ class DirectSession(Session):
 
     __slots__ = ("_incoming", "_openssl", "_outgoing", "_ssl")
 
-    def __init__(self, openssl: OpenSsl, context: SSL.Context, alpn: bytes | None) -> None:
-        super().__init__(context, alpn)
+    def __init__(
+        self, openssl: DirectSessions, connection: SSL.Connection, alpn: bytes | None
+    ) -> None:
+        super().__init__(connection, alpn)
         self._openssl = openssl
-        connection: Any = self.connection
-        self._ssl = connection._ssl  # noqa: SLF001  see the module
-        self._incoming = connection._into_ssl  # noqa: SLF001
-        self._outgoing = connection._from_ssl  # noqa: SLF001
-
-    def _connect(self, context: SSL.Context, alpn: bytes | None) -> SSL.Connection:
-        return _Connection(context, called_back=alpn is not None)
+        inside: Any = connection
+        self._ssl = inside._ssl  # noqa: SLF001  see the module
+        self._incoming = inside._into_ssl  # noqa: SLF001
+        self._outgoing = inside._from_ssl  # noqa: SLF001
 
     def handshake(self, data: bytes | bytearray | memoryview) -> bool:
         """See ``Session.handshake``."""
@@ -165,17 +195,3 @@ class DirectSession(Session):
         except SSL.Error as error:
             return error
         return SSL.Error()
-
-
-def session_maker() -> Maker:
-    """Return what makes sessions over memory; all those of one maker belong to one thread."""
-    try:
-        maker = partial(DirectSession, OpenSsl())
-        trial = maker(SSL.Context(SSL.TLS_SERVER_METHOD), b"h2")
-        trial.close()
-        trial.handshake(_NO_HELLO)
-    except HandshakeFailed:  # for the right reason: everything is in its place
-        return maker
-    except (AttributeError, TypeError):
-        pass
-    return Session

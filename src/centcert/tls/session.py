@@ -12,6 +12,8 @@ from centcert.errors import HandshakeFailed, SessionBroken
 if TYPE_CHECKING:
     from OpenSSL.SSL import Connection, Context, Error
 
+    from centcert.credential import Credential
+
 MAX_PLAINTEXT_BYTES: Final = 1 << 14
 """RFC 8446 §5.1: one read takes a whole record."""
 
@@ -37,12 +39,29 @@ _ALERT_MEANS: Final = {
 }
 
 
+class Sessions:
+    """Begins sessions by what pyOpenSSL publishes. Not for use by several threads."""
+
+    def begin(self, context: Context, alpn: bytes | None) -> Session:
+        """Begin a session on ``context`` that agrees on ``alpn``."""
+        return Session(SSL.Connection(context), alpn)
+
+    def certify(self, served: Context | Connection, credential: Credential) -> None:
+        """Have a context or a connection serve a certificate with its key.
+
+        Raises:
+            SSL.Error: OpenSSL will not.
+        """
+        served.use_certificate(credential.certificate)
+        served.use_privatekey(credential.private_key)
+
+
 class Session:
     """A TLS connection from the ClientHello to the close_notify alerts.
 
     The owner moves the bytes: what arrives goes into ``handshake`` until that is done, then
     into ``read``; after each call of these, of ``write`` and of ``close`` (also one that
-    raised) what ``outgoing`` returns is to be sent. Made by ``ServerContexts.session``.
+    raised) what ``outgoing`` returns is to be sent. Begun by ``ServerContexts.session``.
 
     Attributes:
         connection: pyOpenSSL's part of it, to give it a certificate before it begins.
@@ -52,15 +71,11 @@ class Session:
 
     __slots__ = ("connection", "ended")
 
-    def __init__(self, context: Context, alpn: bytes | None) -> None:
-        self.connection = self._connect(context, alpn)
-        self.connection.set_app_data(alpn)
-        self.connection.set_accept_state()
+    def __init__(self, connection: Connection, alpn: bytes | None) -> None:
+        connection.set_app_data(alpn)
+        connection.set_accept_state()
+        self.connection = connection
         self.ended = False
-
-    def _connect(self, context: Context, alpn: bytes | None) -> Connection:
-        del alpn
-        return SSL.Connection(context)
 
     @property
     def version(self) -> str:

@@ -6,16 +6,12 @@ import pytest
 from OpenSSL import SSL
 
 from centcert.tls import direct
-from centcert.tls.direct import DirectSession, session_maker
-from centcert.tls.session import Session
-
-
-def begun() -> Session:
-    return session_maker()(SSL.Context(SSL.TLS_SERVER_METHOD), None)
+from centcert.tls.direct import DirectSessions, best_sessions
+from centcert.tls.session import Sessions
 
 
 def test_the_pyopenssl_of_the_lock_file_has_everything_in_its_place():
-    assert type(begun()) is DirectSession
+    assert type(best_sessions()) is DirectSessions
 
 
 @pytest.mark.parametrize("gone", ["_lib", "_ffi"])
@@ -24,7 +20,7 @@ def test_a_pyopenssl_without_its_library_in_reach_is_used_as_it_is_published(
 ):
     kept = {name: getattr(SSL, name) for name in ("_lib", "_ffi") if name != gone}
     monkeypatch.setattr(direct, "_INSIDES", SimpleNamespace(**kept))
-    assert type(begun()) is Session
+    assert type(best_sessions()) is Sessions
 
 
 @pytest.mark.parametrize("gone", ["BIO_read", "SSL_get_error", "SSL_new"])
@@ -39,9 +35,9 @@ def test_so_is_one_that_lacks_a_function(monkeypatch: pytest.MonkeyPatch, gone: 
 
     lacking = SimpleNamespace(_lib=Lacking(), _ffi=insides._ffi)
     monkeypatch.setattr(direct, "_INSIDES", lacking)
-    assert type(begun()) is Session
+    assert type(best_sessions()) is Sessions
 
 
 def test_so_is_one_whose_connections_are_made_of_other_parts(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delattr(SSL.Connection, "_raise_ssl_error")
-    assert type(begun()) is Session
+    assert type(best_sessions()) is Sessions
