@@ -207,6 +207,26 @@ async def test_names_that_are_not_utf8_are_no_keys(store: FolderStore, path: Pat
 # --- the folder itself --------------------------------------------------------
 
 
+@pytest.mark.parametrize("walk", ["scan", "arm"])
+def test_a_walk_through_a_large_folder_leaves_time_for_handshakes(
+    path: Path, monkeypatch: pytest.MonkeyPatch, walk: str
+):
+    """Guards: a listing of a million files held up every handshake for some milliseconds."""
+    for number in range(25):
+        (path / f"{number}.pfx").touch()
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    monkeypatch.setattr(posix, "_STATS", 10)
+    monkeypatch.setattr(posix, "_GLANCES", 5)
+    if walk == "scan":
+        assert [len(batch) for batch in Directory(str(path)).scan()] == [25]
+        assert len(pauses) == 2
+    else:
+        with Inotify() as inotify:
+            Directory(str(path)).arm(inotify)
+        assert len(pauses) == 5
+
+
 async def test_a_folder_that_is_gone_is_no_absence(store: FolderStore, path: Path):
     (path / KEY).write_bytes(b"here")
     path.rename(path.with_name("away"))
