@@ -38,13 +38,13 @@ _SETTLED_NS: Final = 40_000_000
 stamp. A file is read only when its last change is older than that, so that the next change
 leaves another version; the rest is for writers that pause between two pieces."""
 
-_PAUSE_S: Final = 0.0003
+_PAUSE_S: Final = 0.001
 """A walk through a large folder sleeps so long after every few entries. Else it would hold a core
 for some milliseconds at a time, and the interpreter's lock for most of them: a system call that
 does not block gives it back before the event loop, which waits for both, has been woken."""
 
 _STATS: Final = 50
-"""Entries looked at between two pauses: each costs 6 us, so that half of the time is left over."""
+"""Entries looked at between two pauses: each costs 6 us, so three quarters of the time are left."""
 
 _GLANCES: Final = 500
 """Likewise entries of which nothing is asked: 0.6 us each. The watch begins after all of them."""
