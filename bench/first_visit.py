@@ -54,8 +54,10 @@ def tables(scene: Scene) -> Iterator[Table]:
         figures,
         peers.NGINX_VARIABLE.name,
         notes=(
-            "A visit as in table 1, to a name that was never visited. Centcert serve connects to a"
-            " backend and writes a sealed copy as well; the others answer themselves and keep none.",
+            (
+                "A visit as in table 1, to a name that was never visited. Centcert serve connects"
+                " to a backend and writes a sealed copy, too; the others answer by themselves."
+            ),
         ),
     )
     yield _latencies(scene)

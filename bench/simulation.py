@@ -34,7 +34,7 @@ PAGE_BYTES = 1_000_000
 """One answer to QUERY_DIRECTORY."""
 INDEX_BYTES = 12
 """Of a name in the store, in each node's memory (docs/architecture.md)."""
-CREDENTIAL_BYTES = 6_000
+CREDENTIAL_BYTES = 3_700
 """Of a name that a node keeps, ECDSA with a chain of two."""
 
 MEMORIES_MIB = (256, 2_048)
