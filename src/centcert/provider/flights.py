@@ -40,6 +40,25 @@ class Flights(Generic[K, V]):
         """Wait for the work on ``key``, starting it if nobody has."""
         return await asyncio.shield(self.start(key, work))
 
+    async def lead(self, key: K, work: Callable[[K], Awaitable[V]]) -> V:
+        """As ``join``, but the first to come does the work itself, without a task.
+
+        For callers that nobody cancels while others may wait: a cancelled one takes them with
+        it, and they are told ``Closing``.
+        """
+        landing = self._under_way.get(key)
+        if landing is not None:
+            return await asyncio.shield(landing)
+        landing = self._under_way[key] = asyncio.get_running_loop().create_future()
+        try:
+            await _fly(work, key, landing)
+        except asyncio.CancelledError:
+            _fail(landing, Closing())
+            raise
+        finally:
+            self._land(key, landing)
+        return landing.result()
+
     def start(self, key: K, work: Callable[[K], Awaitable[V]]) -> asyncio.Future[V]:
         """Start the work on ``key`` unless it is under way; nobody need wait for it.
 
@@ -66,6 +85,9 @@ class Flights(Generic[K, V]):
     def _end(self, key: K, landing: asyncio.Future[V], flight: asyncio.Task[None]) -> None:
         if flight.cancelled() and not landing.done():  # perhaps before its first step
             _fail(landing, Closing())
+        self._land(key, landing)
+
+    def _land(self, key: K, landing: asyncio.Future[V]) -> None:
         if self._under_way.get(key) is landing:
             del self._under_way[key]
 

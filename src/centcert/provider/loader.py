@@ -77,7 +77,7 @@ class Loader:
 
         A listing can miss a file that is being replaced, and leaves out one that is denied.
         """
-        return await self._flights.join(key, self._load)
+        return await self._flights.lead(key, self._load)  # look-ups are tasks that none cancels
 
     def detach(self, key: str) -> None:
         """Let no later ``load`` join one under way: the file has changed since it began."""

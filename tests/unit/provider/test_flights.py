@@ -110,3 +110,46 @@ async def test_waiters_are_told_when_the_work_is_cancelled(begun: bool):  # noqa
             await asyncio.sleep(0)
     with pytest.raises(Closing):
         await waiter
+
+
+async def test_who_leads_does_the_work_itself_for_all():
+    started: list[object] = []
+    done = asyncio.Event()
+
+    async def work(key: str) -> str:
+        started.append(asyncio.current_task())
+        await done.wait()
+        if key == "bad":
+            raise LookupError(key)
+        return key.upper()
+
+    async with asyncio.TaskGroup() as tasks:
+        flights: Flights[str, str] = Flights(tasks)
+        for key, outcome in (("a", "A"), ("bad", LookupError)):
+            started.clear()
+            done.clear()
+            callers = [asyncio.ensure_future(flights.lead(key, work)) for _ in range(3)]
+            await asyncio.sleep(0)
+            assert key in flights
+            callers[1].cancel()
+            done.set()
+            first, cancelled, last = await asyncio.gather(*callers, return_exceptions=True)
+            assert started == callers[:1]
+            assert first == last == outcome or type(first) is type(last) is outcome
+            assert isinstance(cancelled, asyncio.CancelledError)
+            assert len(flights) == 0
+
+
+async def test_who_waits_for_a_leader_that_is_cancelled_is_told():
+    async def work(key: str) -> str:
+        await asyncio.Event().wait()
+        return key
+
+    async with asyncio.TaskGroup() as tasks:
+        flights: Flights[str, str] = Flights(tasks)
+        leader, other = (asyncio.ensure_future(flights.lead("a", work)) for _ in range(2))
+        await asyncio.sleep(0)
+        leader.cancel()
+        outcomes = await asyncio.gather(leader, other, return_exceptions=True)
+        assert [type(one) for one in outcomes] == [asyncio.CancelledError, Closing]
+        assert len(flights) == 0

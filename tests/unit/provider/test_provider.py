@@ -341,6 +341,7 @@ async def test_a_failed_refresh_rests_before_the_next(rig: Rig):
 async def test_a_removed_file_is_withdrawn_once_confirmed(rig: Rig):
     rig.files.put(KEY, pem(WWW))
     async with rig.provider() as provider:
+        await rig.until(Listed)
         await provider.credential(WWW)
         fetches = rig.store.fetched[KEY]
         rig.files.remove(KEY)
