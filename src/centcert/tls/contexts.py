@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from OpenSSL import SSL
 
-from centcert.errors import Alert, CredentialUnusable, HelloRefused
+from centcert.errors import Alert, CredentialUnusable, HelloRefused, UnsupportedKey
 from centcert.tls.direct import best_sessions
 from centcert.tls.hello import TlsVersion
 from centcert.tls.session import reason_of
@@ -101,7 +101,7 @@ class ServerContexts:
 
         Args:
             credential: what is served. To put it into a context, for the first time or
-                again after long, costs some 0.3 ms.
+                again after long, costs some 0.3 ms. A key or a leaf that is none is found here.
             alpn: what ``choose_alpn`` answered for this client.
             resumable: whether the session may resume another and be resumed.
 
@@ -120,7 +120,7 @@ class ServerContexts:
                     self._chain(credential.issuers, answers_alpn=answers), alpn
                 )
                 self._sessions.certify(session.connection, credential)
-        except SSL.Error as error:
+        except (SSL.Error, ValueError, UnsupportedKey) as error:
             raise CredentialUnusable(
                 f"OpenSSL will not serve with this certificate: {reason_of(error)}."
             ) from error

@@ -51,6 +51,7 @@ class Sessions:
 
         Raises:
             SSL.Error: OpenSSL will not.
+            ValueError, UnsupportedKey: it is no certificate or no key.
         """
         served.use_certificate(credential.certificate)
         served.use_privatekey(credential.private_key)
@@ -188,8 +189,8 @@ def session_broken(error: Error) -> SessionBroken:
     return SessionBroken(f"The TLS connection broke: {reason_of(error)}.")
 
 
-def reason_of(error: Error) -> str:
-    """Put OpenSSL's reason into words, without a full stop."""
+def reason_of(error: Exception) -> str:
+    """Put OpenSSL's reason into words, without a full stop, if ``error`` has one."""
     if isinstance(error, SSL.ZeroReturnError):
         return "the client closed the connection"
     queue: object = error.args[0] if error.args else None
