@@ -1,4 +1,4 @@
-"""The least that a server in Python can do: an epoll loop around pyOpenSSL, and nothing else.
+"""The least that a server in Python can do: an epoll loop around Centcert's own TLS sessions.
 
 It has every certificate in memory, no limit, no deadline, and foresees no error. What it
 costs is the floor under whatever is made of the same parts.
@@ -20,13 +20,16 @@ from typing import TYPE_CHECKING
 from OpenSSL import SSL
 
 from centcert import credential as credentials
+from centcert.errors import CentcertError
+from centcert.tls.direct import best_sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from centcert.tls.session import Session
+
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n" + bytes(16)
 _READ_BYTES = 64 * 1024
-_RECORD_BYTES = 16 * 1024
 
 
 class Client:
@@ -34,7 +37,7 @@ class Client:
 
     __slots__ = ("backend", "socket", "stands", "tls")
 
-    def __init__(self, accepted: socket.socket, tls: SSL.Connection) -> None:
+    def __init__(self, accepted: socket.socket, tls: Session) -> None:
         self.socket = accepted
         self.tls = tls
         self.stands = False
@@ -42,17 +45,16 @@ class Client:
 
     def flush(self) -> None:
         """Send what OpenSSL has to send."""
-        with suppress(SSL.WantReadError):
-            out = bytes(_READ_BYTES)
-            while len(out) == _READ_BYTES:
-                out = self.tls.bio_read(_READ_BYTES)
-                self.socket.sendall(out)
+        out = self.tls.outgoing()
+        if out:
+            self.socket.sendall(out)
 
 
 class Loop:
     """Answers by itself, or relays to a backend."""
 
     def __init__(self, port: int, folder: Path, backend_port: int | None) -> None:
+        self._sessions = best_sessions()
         self._base = _context()
         self._base.set_tlsext_servername_callback(self._choose)
         self._contexts = {file.stem.encode(): _context(file) for file in folder.glob("*.pem")}
@@ -82,66 +84,58 @@ class Loop:
     def _accept(self) -> None:
         accepted, _ = self._listening.accept()
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        tls = SSL.Connection(self._base, None)
-        tls.set_accept_state()
-        client = Client(accepted, tls)
+        client = Client(accepted, self._sessions.begin(self._base, b""))
         self._wait_for(accepted, partial(self._receive, client))
 
     def _receive(self, client: Client) -> None:
-        tls = client.tls
         try:
             data = client.socket.recv(_READ_BYTES)
             if not data:
                 self._close(client)
-                return
-            tls.bio_write(data)
-            if not client.stands:
-                self._shake(client)
-            if client.stands:
-                self._take(client)
-        except SSL.ZeroReturnError:
-            with suppress(OSError):  # it has not waited for an answer
-                tls.shutdown()
-                client.flush()
-            self._close(client)
-        except OSError:
+            elif client.stands:
+                self._take(client, data)
+            else:
+                self._shake(client, data)
+        except (OSError, CentcertError):
             self._close(client)
 
-    def _shake(self, client: Client) -> None:
-        try:
-            client.tls.do_handshake()
-            client.stands = True
-        except SSL.WantReadError:
-            pass
+    def _shake(self, client: Client, data: bytes) -> None:
+        client.stands = client.tls.handshake(data)
         client.flush()
-        if client.stands and self._backend_port is not None:
+        if not client.stands:
+            return
+        if self._backend_port is not None:
             client.backend = socket.create_connection(("127.0.0.1", self._backend_port))
             client.backend.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._wait_for(client.backend, partial(self._relay, client, client.backend))
+        self._take(client, b"")
 
-    def _take(self, client: Client) -> None:
-        try:
-            plaintext = client.tls.recv(_RECORD_BYTES)
-        except SSL.WantReadError:
-            return
-        if client.backend is not None:
+    def _take(self, client: Client, data: bytes) -> None:
+        plaintext = client.tls.read(data)
+        if plaintext and client.backend is not None:
             client.backend.send(plaintext)
-        else:
-            client.tls.send(_ANSWER)
+        elif plaintext:
+            client.tls.write(_ANSWER)
             client.flush()
+        if client.tls.ended:
+            client.tls.close()
+            self._close(client, farewell=client.tls.outgoing())
 
     def _relay(self, client: Client, backend: socket.socket) -> None:
         try:
             data = backend.recv(_READ_BYTES)
             if data:
-                client.tls.sendall(data)
+                client.tls.write(data)
                 client.flush()
                 return
-        except OSError:
+        except (OSError, CentcertError):
             pass
         self._close(client)
 
-    def _close(self, client: Client) -> None:
+    def _close(self, client: Client, farewell: bytes = b"") -> None:
+        if farewell:
+            with suppress(OSError):  # it has not waited for an answer
+                client.socket.send(farewell)
         for one in (client.socket, client.backend):
             if one is not None:
                 self._ready.pop(one.fileno(), None)

@@ -501,7 +501,7 @@ def centcert_answering(plan: Plan) -> Commands:
 
 
 def bare_loop(plan: Plan) -> Commands:
-    """What Python and pyOpenSSL cost by themselves."""
+    """What Python and OpenSSL cost by themselves."""
     return [[sys.executable, "-m", "bench.bare_loop", str(plan.port), str(plan.sites.folder)]]
 
 
@@ -532,7 +532,10 @@ _NGINX = ("nginx", "-v")
 _HAPROXY = ("haproxy", "-v")
 _CADDY = ("caddy", "version")
 _ENVOY_VERSION = (_beside_python("envoy"), "--version")
-_PYOPENSSL = (sys.executable, "-c", "import OpenSSL; print(OpenSSL.__version__)")
+_OPENSSL = (
+    *(sys.executable, "-c"),
+    "from OpenSSL import SSL; print(SSL.OpenSSL_version(SSL.OPENSSL_VERSION).decode())",
+)
 _CENTCERT = (sys.executable, "-m", "centcert", "--version")
 
 NGINX = Peer("nginx", _NGINX, nginx_static)
@@ -549,8 +552,8 @@ CADDY_ASKING = Peer("Caddy, get_certificate", _CADDY, caddy_asking)
 ENVOY = Peer("Envoy", _ENVOY_VERSION, envoy_static)
 ENVOY_TCP = Peer("Envoy, TCP", _ENVOY_VERSION, envoy_tcp)
 CENTCERT = Peer("Centcert serve", _CENTCERT, centcert_serve)
-BARE_LOOP = Peer("pyOpenSSL, bare loop", _PYOPENSSL, bare_loop)
-BARE_RELAY = Peer("pyOpenSSL, bare relay", _PYOPENSSL, bare_relay)
+BARE_LOOP = Peer("OpenSSL, bare loop", _OPENSSL, bare_loop)
+BARE_RELAY = Peer("OpenSSL, bare relay", _OPENSSL, bare_relay)
 CENTCERT_ANSWERING = Peer("Centcert start_server", _CENTCERT, centcert_answering)
 
 ALL: Sequence[Peer] = (
