@@ -64,6 +64,19 @@ def test_protocol_is_agreed_on_anew_when_resuming(
     assert visit(credential, ticket, alpn=b"http/1.1")[0]
 
 
+@pytest.mark.parametrize(("first", "then"), [(None, b"h2"), (b"h2", None)])
+def test_a_session_resumes_whether_alpn_is_answered_or_not(
+    visit: Callable[..., tuple[bool, object]],
+    credential: Credential,
+    trusting: ssl.SSLContext,
+    first: bytes | None,
+    then: bytes | None,
+):
+    trusting.set_alpn_protocols(["h2"])
+    _, ticket = visit(credential, alpn=first)
+    assert visit(credential, ticket, alpn=then)[0]
+
+
 def test_other_credential_does_not_resume(
     visit: Callable[..., tuple[bool, object]],
     credential: Credential,

@@ -14,7 +14,7 @@ import socket
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 EVENTS_AT_ONCE: Final = 64
 ROUNDS: Final = 4
@@ -114,21 +114,26 @@ class Poller:
                 return
             self.now = self.loop.time()
             self._serving = True
-            for descriptor, mask in ready:
-                polled = self._polled.get(descriptor)
-                if polled is None:  # closed by one that was served before it
-                    continue
-                try:
-                    polled.ready(mask)
-                except Exception as error:  # noqa: BLE001  the top of a callback: one ends, not all
-                    polled.failed(error)
-            if self._unsent:
-                self._send()
-            self._serving = False
+            try:
+                self._serve(ready)
+                while self._unsent:  # who is told to write on may do so at once
+                    self._send()
+            finally:
+                self._serving = False
             if self._lost:
                 self._tell()
-            if self._epoll.closed:  # by one of them
+            if self._epoll.closed:  # by one who was told
                 return
+
+    def _serve(self, ready: Iterable[tuple[int, int]]) -> None:
+        for descriptor, mask in ready:
+            polled = self._polled.get(descriptor)
+            if polled is None:  # closed by one that was served before it
+                continue
+            try:
+                polled.ready(mask)
+            except Exception as error:  # noqa: BLE001  the top of a callback: one ends, not all
+                polled.failed(error)
 
     def _send(self) -> None:
         unsent, self._unsent = self._unsent, []

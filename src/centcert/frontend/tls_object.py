@@ -21,10 +21,9 @@ class TlsObject:
         server_side: always.
         server_hostname: the name that the client was answered for. (Python's own is
             ``None`` on a server's side.)
-        certificate: the leaf that was served.
     """
 
-    __slots__ = ("_session", "certificate", "context", "server_hostname")
+    __slots__ = ("_credential", "_session", "context", "server_hostname")
 
     server_side: Final = True
 
@@ -32,9 +31,14 @@ class TlsObject:
         self, context: ServerContexts, session: Session, credential: Credential, name: HostName
     ) -> None:
         self.context = context
-        self.certificate: Certificate = credential.certificate
+        self._credential = credential
         self.server_hostname = name
         self._session = session
+
+    @property
+    def certificate(self) -> Certificate:
+        """The leaf that was served, parsed anew."""
+        return self._credential.certificate
 
     def version(self) -> str:
         """Return ``TLSv1.3`` or ``TLSv1.2``."""

@@ -13,7 +13,6 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import islice
 from typing import TYPE_CHECKING, Final, Self, cast
 
 import msgspec
@@ -150,16 +149,13 @@ class Decoder:
         Raises:
             ValueError: it is nonsense.
         """
-        try:
-            match self._replies.decode(reply):
-                case Refused(error, sentence):
-                    job.fail(_REFUSALS.get(error, BadBlob)(job.key, sentence))
-                case decoded:
-                    credential = Credential.from_parts(decoded.parts, load_issuer=self._load_issuer)
-                    if not job.answer.done():
-                        job.answer.set_result(credential)
-        except BadBlob as error:
-            job.fail(error)
+        match self._replies.decode(reply):
+            case Refused(error, sentence):
+                job.fail(_REFUSALS.get(error, BadBlob)(job.key, sentence))
+            case decoded:
+                credential = Credential.from_parts(decoded.parts, load_issuer=self._load_issuer)
+                if not job.answer.done():
+                    job.answer.set_result(credential)
         self._hand_out()
 
     # --- when a child ends -------------------------------------------------------------
@@ -180,7 +176,8 @@ class Decoder:
             try:
                 await self._start(number)
             except Overloaded as error:
-                for job in islice(tuple(self._waiting), 1):
+                if self._waiting:
+                    job = next(iter(self._waiting))
                     del self._waiting[job]
                     job.fail(error)
             else:
@@ -200,7 +197,8 @@ class Decoder:
 
         It answers in order, so only the first of these can have brought it down.
         """
-        for job in islice(tuple(unanswered), 1):
+        if unanswered:
+            job = unanswered[0]
             job.crashes += 1
             if isinstance(failure, TimeoutError):
                 job.fail(
@@ -284,12 +282,10 @@ class _Child(asyncio.SubprocessProtocol):
             )
             async with asyncio.timeout(START_S):
                 await self._ready.wait()
-            if self.failure.done():
-                raise self.failure.result()
-        except (OSError, EOFError, ValueError) as error:
-            raise Overloaded(
-                f"The process that decodes certificate files does not start: {error!r}."
-            ) from error
+        except Exception as error:  # loops differ in what they raise without memory or threads
+            raise _not_started(error) from error
+        if self.failure.done():
+            raise _not_started(self.failure.result())
 
     def send(self, job: _Job) -> None:
         """Send it one more; it ``is_free``."""
@@ -357,9 +353,8 @@ class _Child(asyncio.SubprocessProtocol):
         except ValueError:
             self.unanswered.appendleft(job)
             raise
-        except Exception as error:  # noqa: BLE001  it belongs to who waits
+        except Exception as error:  # noqa: BLE001  it belongs to who waits; the child is well
             job.fail(error)
-            self._fail(error)
 
     def _begin_turn(self) -> None:
         if self._alarm is not None:
@@ -379,6 +374,10 @@ class _Child(asyncio.SubprocessProtocol):
 
 def _load(child: _Child) -> int:
     return len(child.unanswered)
+
+
+def _not_started(error: Exception) -> Overloaded:
+    return Overloaded(f"The process that decodes certificate files does not start: {error!r}.")
 
 
 def _closed() -> Overloaded:

@@ -197,18 +197,18 @@ class Directory:
         ``O_PATH``: a FIFO does not block and a device notices nothing.
         """
         # A file of the folder's own is inside; only where a link leads must be found out.
-        found = self._open_path(folder, key, os.O_NOFOLLOW)
-        is_link = found is not None and stat.S_ISLNK(os.fstat(found).st_mode)
+        found, mode = self._open_path(folder, key, os.O_NOFOLLOW)
+        is_link = found is not None and stat.S_ISLNK(mode)
         if found is not None and is_link:
             os.close(found)
-            found = self._open_path(folder, key)
+            found, mode = self._open_path(folder, key)
         if found is None:
             if os.fstat(folder).st_nlink == 0:  # all names are absent from a removed folder
                 self._fail(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
             yield None
             return
         try:
-            if stat.S_ISREG(os.fstat(found).st_mode):
+            if stat.S_ISREG(mode):
                 if is_link:
                     self._check_inside(folder, found, key)
                 yield found
@@ -217,14 +217,20 @@ class Directory:
         finally:
             os.close(found)
 
-    def _open_path(self, folder: int, key: str, flags: int = 0) -> int | None:
+    def _open_path(self, folder: int, key: str, flags: int = 0) -> tuple[int | None, int]:
+        """Return a descriptor and what kind of file it names; ``None``: there is none."""
         with self._faults_of(key):
             try:
-                return os.open(key.encode(), flags | os.O_PATH | os.O_CLOEXEC, dir_fd=folder)
+                found = os.open(key.encode(), flags | os.O_PATH | os.O_CLOEXEC, dir_fd=folder)
             except OSError as error:
                 if error.errno not in _ABSENT:
                     raise
-        return None
+                return None, 0
+            try:
+                return found, os.fstat(found).st_mode
+            except OSError:  # of a network mount
+                os.close(found)
+                raise
 
     def _check_inside(self, folder: int, found: int, key: str) -> None:
         with self._faults():

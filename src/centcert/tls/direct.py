@@ -30,19 +30,25 @@ if TYPE_CHECKING:
 _PLAIN_BYTES: Final = 8 * MAX_PLAINTEXT_BYTES
 _WANT_READ: Final = 2  # SSL_get_error(3)
 _ZERO_RETURN: Final = 6
-_NO_HELLO: Final = b"GET / HTTP/1.1\r\n"
+_NO_HELLO: Final = bytes((22, 3, 3, 0, 4, 0, 0, 0, 0))  # a HelloRequest, answered by an alert
+_MADE_LATER: Final = {"_alpn_select_callback_args"}
 _INSIDES: Final[Any] = SSL
 
 
 def best_sessions() -> Sessions:
     """Return what begins the cheapest sessions that this pyOpenSSL allows."""
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
     try:
         sessions = DirectSessions()
-        trial = sessions.begin(SSL.Context(SSL.TLS_SERVER_METHOD), b"h2")
+        trial = sessions.begin(context, b"h2")
+        trial.connection.set_context(context)
         trial.close()
         trial.handshake(_NO_HELLO)
-    except HandshakeFailed:  # for the right reason: everything is in its place
-        return sessions
+    except HandshakeFailed:  # for the right reason: everything that a handshake needs is there
+        # An attribute that pyOpenSSL's own have more might be missed in its other methods.
+        lacking = vars(SSL.Connection(context)).keys() - vars(trial.connection).keys()
+        if lacking <= _MADE_LATER and trial.outgoing():
+            return sessions
     except (AttributeError, TypeError):
         pass
     return Sessions()
@@ -75,7 +81,7 @@ class DirectSessions(Sessions):
 
     def begin(self, context: SSL.Context, alpn: bytes | None) -> Session:
         """See ``Sessions.begin``."""
-        return DirectSession(self, _Connection(context, called_back=alpn is not None), alpn)
+        return DirectSession(self, _MemoryConnection(context, called_back=alpn is not None), alpn)
 
     def certify(self, served: SSL.Context | SSL.Connection, credential: Credential) -> None:
         """See ``Sessions.certify``. Reads the DER once; pyOpenSSL reads and writes it thrice."""
@@ -99,7 +105,7 @@ class DirectSessions(Sessions):
         return ffi.gc(parsed, free)
 
 
-class _Connection(SSL.Connection):
+class _MemoryConnection(SSL.Connection):
     """A server's connection over memory, made with what it needs."""
 
     def __init__(self, context: SSL.Context, *, called_back: bool) -> None:
@@ -112,6 +118,8 @@ class _Connection(SSL.Connection):
         lib, ffi = _INSIDES._lib, _INSIDES._ffi  # noqa: SLF001  see the module
         ssl = self._ssl = ffi.gc(lib.SSL_new(context._context), lib.SSL_free)  # noqa: SLF001
         self._into_ssl, self._from_ssl = lib.BIO_new(lib.BIO_s_mem()), lib.BIO_new(lib.BIO_s_mem())
+        if ffi.NULL in (ssl, self._into_ssl, self._from_ssl):
+            raise MemoryError
         lib.SSL_set_bio(ssl, self._into_ssl, self._from_ssl)  # it frees them
         context._used = True  # noqa: SLF001
         self._context, self._socket = context, None

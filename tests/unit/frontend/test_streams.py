@@ -119,6 +119,37 @@ async def test_what_does_not_fit_is_sent_later_and_the_writer_waits(
     assert not protocol.lost
 
 
+async def test_what_is_written_when_there_is_room_again_is_sent_too(
+    poller: Poller, ends: tuple[socket.socket, socket.socket]
+):
+    class More(Noting):
+        def resume_writing(self) -> None:
+            self.stream.write(b"more")
+            self.stream.write_eof()
+
+    ours, theirs = ends
+    stream = Stream(poller, ours, More(stays=True))
+    stream.write(MUCH)
+    assert await everything(theirs) == MUCH + b"more"
+
+
+async def test_of_an_end_that_was_read_nothing_more_is_heard(
+    poller: Poller, ends: tuple[socket.socket, socket.socket]
+):
+    ours, theirs = ends
+    protocol = Noting(stays=True)
+    stream = Stream(poller, ours, protocol)
+    theirs.shutdown(socket.SHUT_WR)
+    await protocol.until(lambda: "eof" in protocol.calls)
+    async with asyncio.timeout(20):
+        while stream._interest:  # at the next turn it is seen not to be wanted
+            await asyncio.sleep(0)
+    assert protocol.calls == ["made", "eof"]
+    stream.write(b"still there")
+    stream.write_eof()
+    assert await everything(theirs) == b"still there"
+
+
 async def test_a_writer_of_small_pieces_waits_too(
     poller: Poller, ends: tuple[socket.socket, socket.socket]
 ):

@@ -319,9 +319,20 @@ async def test_a_child_that_does_not_start_is_said_so(
             await decoder.__aenter__()
         with pytest.raises(Overloaded, match="not running"):
             await decoder.decode(file, [PASSWORD])
-    monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "value"),
+    [
+        (sys, "executable", "/nonexistent"),  # OSError
+        (module, "_COMMAND", (None,)),  # TypeError, which nobody foresaw
+    ],
+)
+async def test_a_child_that_is_not_replaced_is_said_so_and_replaced_later(
+    file: Blob, monkeypatch: pytest.MonkeyPatch, where: object, name: str, value: object
+) -> None:
     async with Decoder() as decoder:
-        monkeypatch.setattr(sys, "executable", "/nonexistent")
+        monkeypatch.setattr(where, name, value)
         os.kill(children()[0], signal.SIGKILL)
         with pytest.raises(Overloaded, match="does not start"):
             await decoder.decode(file, [PASSWORD])
