@@ -13,7 +13,7 @@ import pytest
 
 from centcert.frontend import streams
 from centcert.frontend.dialling import Dial
-from centcert.frontend.streams import Acceptor, Poller, Stream
+from centcert.frontend.streams import HIGH_WATER_BYTES, Acceptor, Poller, Stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -119,18 +119,23 @@ async def test_what_does_not_fit_is_sent_later_and_the_writer_waits(
     assert not protocol.lost
 
 
-async def test_what_is_written_when_there_is_room_again_is_sent_too(
+async def test_what_is_written_as_all_else_has_left_is_sent_too(
     poller: Poller, ends: tuple[socket.socket, socket.socket]
 ):
     class More(Noting):
+        def buffer_updated(self, nbytes: int) -> None:
+            del nbytes
+            self.stream.write(b"-")
+            self.stream.write(bytes(HIGH_WATER_BYTES))  # too much for now, yet sent at once
+
         def resume_writing(self) -> None:
             self.stream.write(b"more")
             self.stream.write_eof()
 
     ours, theirs = ends
-    stream = Stream(poller, ours, More(stays=True))
-    stream.write(MUCH)
-    assert await everything(theirs) == MUCH + b"more"
+    Stream(poller, ours, More(stays=True))
+    theirs.send(b"ask")
+    assert await everything(theirs) == b"-" + bytes(HIGH_WATER_BYTES) + b"more"
 
 
 async def test_of_an_end_that_was_read_nothing_more_is_heard(
