@@ -84,6 +84,7 @@ class Loop:
     def _accept(self) -> None:
         accepted, _ = self._listening.accept()
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Not for ALPN: whoever has a protocol is found by its context's callbacks.
         client = Client(accepted, self._sessions.begin(self._base, b""))
         self._wait_for(accepted, partial(self._receive, client))
 

@@ -61,7 +61,7 @@ MAX_VERIFICATIONS: Final = 32
 
 REMEMBERED: Final = 64
 """Certificates whose key and names are not read again: one CA has issued most of a store's files.
-8 KB each at most, as a rule 2."""
+2 KB each as a rule; the decoder's bound on memory is theirs too."""
 
 _ILLEGIBLE: Final = (
     ValueError,

@@ -8,7 +8,6 @@ import msgspec
 
 from centcert import names
 from centcert.admin.facts import Facts, facts
-from centcert.background import Background
 from centcert.errors import Alert, CredentialExpired, StoreError
 from centcert.provider.answering import condition_of
 from centcert.provider.decoder import Decoder
@@ -112,8 +111,8 @@ async def explain(
         SettingsError: a password file cannot be read.
     """
     record = _Record(name, now)
-    async with Decoder() as decoder, Background() as tasks:
-        loader = Loader(store, decoder, passwords, tasks, lambda _: None)
+    async with Decoder() as decoder:
+        loader = Loader(store, decoder, passwords, lambda _: None)
         await record.look_up(loader.load)
     answer = record.answer
     return Explanation(

@@ -22,8 +22,8 @@ class Flights(Generic[K, V]):
     it, and the other waiters, alone. Its result or its error goes to all of them.
     """
 
-    def __init__(self, tasks: asyncio.TaskGroup) -> None:
-        self._tasks = tasks
+    def __init__(self, tasks: asyncio.TaskGroup | None = None) -> None:
+        self._tasks = tasks  # none is needed by ``lead``
         self._under_way: dict[K, asyncio.Future[V]] = {}
 
     def __len__(self) -> int:
@@ -68,6 +68,7 @@ class Flights(Generic[K, V]):
         landing = self._under_way.get(key)
         if landing is None:
             landing = asyncio.get_running_loop().create_future()
+            assert self._tasks is not None  # noqa: S101  who has none does not start work
             flying = _fly(work, key, landing)
             try:
                 flight = self._tasks.create_task(flying)

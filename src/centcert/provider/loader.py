@@ -48,7 +48,6 @@ class Loader:
         store: Store,
         decoder: Decodes,
         passwords: Callable[[], Sequence[bytes]],
-        tasks: asyncio.TaskGroup,
         listener: Listener,
     ) -> None:
         self._store = store
@@ -56,7 +55,7 @@ class Loader:
         self._passwords = passwords
         self.index = Index()
         self._listener = listener
-        self._flights: Flights[str, Loaded | Rejected | None] = Flights(tasks)
+        self._flights: Flights[str, Loaded | Rejected | None] = Flights()
         self._decoded: WeakValueDictionary[tuple[str, str], Credential] = WeakValueDictionary()
         self._rejections: OrderedDict[tuple[str, str, int], BadBlob] = OrderedDict()
 

@@ -117,7 +117,7 @@ class Provider:
             if self._last_good is not None:
                 await stack.enter_async_context(self._last_good)
             tasks = await stack.enter_async_context(Background())
-            self._loader = Loader(self._store, decoder, self._passwords, tasks, self.tell)
+            self._loader = Loader(self._store, decoder, self._passwords, self.tell)
             self._look_ups: Flights[HostName, Credential] = Flights(tasks)
             self._memory = Memory(
                 self._cache,

@@ -92,7 +92,7 @@ class Threads:
     def _submit(self, job: _Job[Any], now: float) -> None:
         if self._closed:
             raise Closed
-        hanging = sum(job.deadline <= now for job in tuple(self._running))
+        hanging = sum(job.deadline <= now for job in self._running.copy())
         if hanging >= self._most or self._waiting.qsize() >= MAX_WAITING:
             raise Full
         if self._unfinished >= self._count and self._count < self._most:

@@ -93,10 +93,8 @@ class HelloReader:
             HelloRefused: this cannot become a hello that Centcert answers. Its ``alert``
                 is as RFC 8446 §6.2 says for the fault.
         """
-        if not self._raw:
-            self._raw = bytes(
-                data
-            )  # nearly every hello comes at once: no copy when it is handed on
+        if not self._raw:  # nearly every hello comes at once: ``raw`` need not copy it again
+            self._raw = bytes(data)
         elif isinstance(self._raw, bytes):
             self._raw = bytearray(self._raw) + data
         else:

@@ -298,11 +298,15 @@ async def test_a_file_that_brings_down_children_harms_none_that_was_sent_with_it
 ) -> None:
     monkeypatch.setattr(module, "_COMMAND", ("-c", FALLS_OVER, MODULE))
     keys = ["a", "b", key, "c", key, "d"]
-    async with Decoder(deadline_s=20.0 if key == "ends" else 1.0) as decoder:
+    async with Decoder(deadline_s=20.0 if key == "ends" else 3.0) as decoder:
         (pid,) = children()
         await stop(pid)  # all are sent before it answers the first
         calls = [asyncio.ensure_future(decoder.decode(Blob(k, b"", "1"), ())) for k in keys]
-        await asyncio.sleep(0.05)
+        (child,) = decoder._children
+        assert child is not None
+        async with asyncio.timeout(20):
+            while len(child.unanswered) < len(keys):
+                await asyncio.sleep(0)
         os.kill(pid, signal.SIGCONT)
         results = await asyncio.gather(*calls, return_exceptions=True)
     for one, result in zip(keys, results, strict=True):

@@ -56,7 +56,7 @@ def test_so_is_one_whose_connections_have_more_to_them(monkeypatch: pytest.Monke
 
     def made_with_more(self: SSL.Connection, context: SSL.Context, socket: None = None) -> None:
         made(self, context, socket)
-        self._novelty = None
+        vars(self)["_novelty"] = None
 
     monkeypatch.setattr(SSL.Connection, "__init__", made_with_more)
     assert type(best_sessions()) is Sessions
