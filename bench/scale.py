@@ -41,8 +41,6 @@ HONEST_RATE: Final = 100
 LISTED_PER_S: Final = 100_000
 """More than a second lists: so many names a second of visits, and the listing outlasts them."""
 
-LISTINGS: Final = 5
-
 
 def tables(scene: Scene) -> Iterator[Table]:
     """Measure starts with ever more names, a listing of most, and names that were visited."""
@@ -80,6 +78,7 @@ def _start(scene: Scene, peer: peers.Peer, size: int, patience_s: float) -> str:
 
 def _listing(scene: Scene, count: int) -> Table:
     """Visit a few names while the store is quiet, then while it is listed, in turns."""
+    turns = 2 if scene.quick else 5
     with scene.start(peers.CENTCERT, scene.shared_sites(1)) as one:
         one.cpu_us()
         bare = one.memory_bytes()
@@ -92,7 +91,7 @@ def _listing(scene: Scene, count: int) -> Table:
             client.visit(server.port, HONEST_NAMES).check()
         rounds = [
             [_p50_p99(client, server, served, listing=listing) for listing in (False, True)]
-            for _ in range(LISTINGS)
+            for _ in range(turns)
         ]
     quiet, during = zip(*rounds, strict=True)
     shown = [
@@ -105,7 +104,7 @@ def _listing(scene: Scene, count: int) -> Table:
     note = (
         f"Centcert serve. Visitors come {HONEST_RATE} times a second to {HONEST_NAMES} warm names,"
         " before and while the folder is listed and memory compared with it; medians of"
-        f" {LISTINGS} turns. Memory at rest, less that with one name."
+        f" {turns} turns. Memory at rest, less that with one name."
     )
     row = (f"{count:,}", *shown, spread(ratio, 2), a_name)
     return Table("Handshakes while the store is listed", columns, [row], (note,))
