@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n" + bytes(16)
 _READ_BYTES = 64 * 1024
+_ENABLE_PARTIAL_WRITE = 0x01  # SSL_CTX_set_mode(3)
 
 
 class Client:
@@ -146,6 +147,7 @@ class Loop:
 def _context(file: Path | None = None) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.clear_mode(_ENABLE_PARTIAL_WRITE)
     context.set_session_id(b"bare")
     if file is not None:
         credential = credentials.decode(file.read_bytes(), key=file.name, passwords=())

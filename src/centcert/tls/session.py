@@ -43,7 +43,7 @@ class Sessions:
     """Begins sessions by what pyOpenSSL publishes. Not for use by several threads."""
 
     def begin(self, context: Context, alpn: bytes | None) -> Session:
-        """Begin a session on ``context`` that agrees on ``alpn``."""
+        """Begin a session that agrees on ``alpn``, on a context that writes all or nothing."""
         return Session(SSL.Connection(context), alpn)
 
     def certify(self, served: Context | Connection, credential: Credential) -> None:
