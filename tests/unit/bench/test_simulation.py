@@ -85,5 +85,5 @@ def test_as_many_are_lost_as_was_said():
     assert late[True] / 4_000 == pytest.approx(0.25, abs=0.03)
 
 
-def test_the_default_memory_keeps_forty_thousand_names():
-    assert Farm(1, 1).kept == 256 * 1024 * 1024 // CREDENTIAL_BYTES == 44_739
+def test_the_default_memory_keeps_seventy_thousand_names():
+    assert Farm(1, 1).kept == 256 * 1024 * 1024 // CREDENTIAL_BYTES == 72_550
