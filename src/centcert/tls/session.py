@@ -43,7 +43,12 @@ class Sessions:
     """Begins sessions by what pyOpenSSL publishes. Not for use by several threads."""
 
     def begin(self, context: Context, alpn: bytes | None) -> Session:
-        """Begin a session that agrees on ``alpn``, on a context that writes all or nothing."""
+        """Begin a session.
+
+        Args:
+            context: without SSL_MODE_ENABLE_PARTIAL_WRITE, as ``Session.write`` takes all.
+            alpn: the protocol to agree on; ``None``: ALPN is not answered.
+        """
         return Session(SSL.Connection(context), alpn)
 
     def certify(self, served: Context | Connection, credential: Credential) -> None:
