@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -23,7 +23,7 @@ from centcert.provider.lastgood import Fault, LastGood
 from centcert.provider.seal import Damaged, Foreign, Seals
 from centcert.testing import Authority
 
-Write: TypeAlias = Callable[[Copies, Mapping[str, bytes]], dict[str, bytes]]
+Write: TypeAlias = Callable[[Copies, str, bytes], bytes]
 
 AUTHORITY = Authority()
 KEY = bytes(32)
@@ -63,6 +63,7 @@ def original(
         async with open_copies(folder, []) as copies:
             for name, credential in served.items():
                 copies.keep(name, "v1" if credential is not WILDCARD[1] else "v2", credential)
+                await copies.flush()
 
     asyncio.run(fill())
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
@@ -153,10 +154,10 @@ class Machine(RuleBasedStateMachine):
         self.open()
 
     def write(self, original: Write) -> Write:
-        def write(copies: Copies, files: Mapping[str, bytes]) -> dict[str, bytes]:
+        def write(copies: Copies, file_name: str, data: bytes) -> bytes:
             if self.failing:
                 raise OSError(28, "No space left on device")
-            return original(copies, files)
+            return original(copies, file_name, data)
 
         return write
 
@@ -221,10 +222,17 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def the_books_are_right(self) -> None:
         catalogue = self.copies._sheets.catalogue
-        assert catalogue.size == sum(held.size for held in catalogue.sheets.values())
+        assert catalogue.size == sum(pack.size for pack in catalogue.packs.values())
         assert set(catalogue.used) == set(catalogue.home)
-        listed = Counter(name for f in catalogue.sheets for name in catalogue.names_of(f))
+        listed = Counter(
+            name
+            for file_name in catalogue.packs
+            for names in catalogue.living(file_name).values()
+            for name in names
+        )
         assert listed == Counter(catalogue.home.keys())
+        held = {sheet for pack in catalogue.packs.values() for sheet in pack.sheets}
+        assert set(catalogue.place) == held
 
     def teardown(self) -> None:
         self.failing = False

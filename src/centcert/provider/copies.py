@@ -1,10 +1,11 @@
 """The files of the last-good copies. Every call blocks: only a thread makes them.
 
-A sheet is one file: a credential and the names that it answered. A wildcard's names fill
-several sheets, each with the credential again, so that a new name costs one small write and
-no file depends on another. Beside them lies an index, in pieces: what each sheet holds,
-so that a start need not open all of them. It is believed only for a sheet that is as it
-was then, so that it may be old, damaged or missing.
+A sheet is a credential and the names that it answered. A wildcard's names fill several sheets,
+each with the credential again, so that a new name costs a small write. Sheets that are written
+together lie in one file, a pack: a file costs the disk far more than what is in it. No pack
+depends on another. Beside them lies an index, in pieces: what each pack holds, so that a start
+need not open all of them. It is believed only for a pack that is as it was then, so that it may
+be old, damaged or missing.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import re
 import stat
 import struct
 import weakref
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -36,19 +37,19 @@ MAX_NAMES_A_SHEET: Final = 128
 """Names of 25 bytes then take as much room as the credential beside them."""
 
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
-"""No file of ours is nearly as large: a sheet at most 0.4 MB, a piece of the index 2 MB."""
+"""No file of ours is nearly as large: a pack at most 1 MB, a piece of the index 2 MB."""
 
 UNREADABLE: Final = {errno.ENOENT, errno.EIO, errno.EACCES, errno.EPERM}
 """The fault is the file's own; after any other it may be read later."""
 
-_SHEET: Final = re.compile(r"[0-9a-f]{32}")
+_PACK: Final = re.compile(r"[0-9a-f]{32}")
 _INDEX: Final = re.compile(r"index-[0-9]{1,6}")
 _UNFINISHED: Final = ".unfinished"
 _STAMP: Final = struct.Struct(">QQQ")
 
 
 class Sheet(msgspec.Struct, frozen=True, array_like=True):
-    """What a file holds, sealed.
+    """What a pack holds of one credential, sealed.
 
     Attributes:
         serial: later sheets have higher ones; of two that list a name, the later is right.
@@ -66,29 +67,41 @@ class Sheet(msgspec.Struct, frozen=True, array_like=True):
         return f"Sheet({self.parts.key!r}, {len(self.names)} names)"
 
 
-class Indexed(msgspec.Struct, frozen=True, array_like=True):
+class IndexedSheet(msgspec.Struct, frozen=True, array_like=True):
     """What the index says of one sheet; ``used``: seconds since the epoch for each name."""
 
-    file_name: str
-    stamp: bytes
+    sheet_id: str
     serial: int
     names: tuple[str, ...]
     used: tuple[int, ...]
 
 
+class Indexed(msgspec.Struct, frozen=True, array_like=True):
+    """What the index says of one pack."""
+
+    file_name: str
+    stamp: bytes
+    sheets: tuple[IndexedSheet, ...]
+
+
+class Held(NamedTuple):
+    """What is known of a sheet on the disk; as in ``Sheet``."""
+
+    serial: int
+    names: tuple[str, ...]
+
+
 @dataclass(slots=True)
-class Held:
-    """What is known of a sheet on the disk.
+class Pack:
+    """What is known of a pack on the disk.
 
     Attributes:
-        stamp: its time of modification, size and inode: another sheet has another one.
-        serial: as in ``Sheet``.
-        names: as in ``Sheet``.
+        stamp: its time of modification, size and inode: another pack has another one.
+        sheets: what it holds, by their ids.
     """
 
     stamp: bytes
-    serial: int
-    names: tuple[str, ...]
+    sheets: dict[str, Held]
 
     @property
     def size(self) -> int:
@@ -99,9 +112,9 @@ class Held:
 
 @dataclass(slots=True)
 class Found:
-    """What lies in the folder."""
+    """What lies in the folder; ``used`` is by name, ``foreign`` holds sizes by file name."""
 
-    sheets: dict[str, Held] = field(default_factory=dict)
+    packs: dict[str, Pack] = field(default_factory=dict)
     used: dict[str, int] = field(default_factory=dict)
     foreign: dict[str, int] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
@@ -144,7 +157,7 @@ class Copies:
         fcntl.flock(self._folder, fcntl.LOCK_UN)
 
     def load(self, *, clean: bool) -> Found:
-        """Find every sheet and what it holds.
+        """Find every pack and what it holds.
 
         Args:
             clean: remove what is damaged, and what a crash left unfinished.
@@ -155,7 +168,7 @@ class Copies:
         index = self._read_index(pieces, found)
         self._pieces = len(pieces)
         for file_name in file_names:
-            if _SHEET.fullmatch(file_name):
+            if _PACK.fullmatch(file_name):
                 self._load_one(file_name, index.get(file_name), found)
         leftovers = [name for name in file_names if name.endswith(_UNFINISHED)]
         for file_name in (*leftovers, *found.damaged) if clean else ():
@@ -165,24 +178,29 @@ class Copies:
                 found.unread = error
         return found
 
-    def read(self, file_name: str) -> Sheet:
-        """Return what a sheet holds.
+    def read(self, file_name: str, sheet_id: str) -> Sheet:
+        """Return a sheet of a pack.
 
         Raises:
-            Foreign: it is another store's or another key's.
-            Damaged: it is none.
+            Foreign: the pack is another store's or another key's.
+            Damaged: it is none, or does not hold the sheet.
             OSError: it cannot be read; ``FileNotFoundError``: it is gone.
         """
         data, _ = self._read(file_name)
-        return _decode(data, Sheet)
+        sheet = _decode(data, dict[str, msgspec.Raw]).get(sheet_id)
+        if sheet is None:
+            raise Damaged
+        return _decode(sheet, Sheet)
 
-    def write(self, sheets: Mapping[str, Sheet]) -> dict[str, Held]:
-        """Put sheets on the disk, each whole or not at all, for good when this returns."""
-        encoded = {name: msgspec.msgpack.encode(sheet) for name, sheet in sheets.items()}
-        stamps = self._write(encoded)
-        return {
-            name: Held(stamps[name], sheet.serial, sheet.names) for name, sheet in sheets.items()
-        }
+    def read_whole(self, file_name: str) -> dict[str, Sheet]:
+        """Return the sheets of a pack, by their ids; raises as ``read``."""
+        data, _ = self._read(file_name)
+        return _decode(data, dict[str, Sheet])
+
+    def write(self, file_name: str, sheets: Mapping[str, Sheet]) -> Pack:
+        """Put a pack on the disk, whole or not at all, for good when this returns."""
+        stamp = self._write(file_name, msgspec.msgpack.encode(sheets))
+        return Pack(stamp, _held(sheets))
 
     def remove(self, file_name: str) -> None:
         """Remove a file for good, if it is there."""
@@ -194,7 +212,7 @@ class Copies:
 
     def write_piece(self, number: int, piece: Sequence[Indexed]) -> None:
         """Write one piece of the index."""
-        self._write({f"index-{number}": msgspec.msgpack.encode(piece)})
+        self._write(f"index-{number}", msgspec.msgpack.encode(piece))
         self._pieces = max(self._pieces, number + 1)
 
     def end_index(self, pieces: int) -> None:
@@ -207,11 +225,11 @@ class Copies:
         try:
             info = os.stat(file_name, dir_fd=self._folder, follow_symlinks=False)
             if indexed is not None and indexed.stamp == _stamp(info):
-                found.sheets[file_name] = Held(indexed.stamp, indexed.serial, indexed.names)
+                held = {one.sheet_id: Held(one.serial, one.names) for one in indexed.sheets}
+                found.packs[file_name] = Pack(indexed.stamp, held)
                 return
             data, info = self._read(file_name)
-            sheet = _decode(data, Sheet)
-            found.sheets[file_name] = Held(_stamp(info), sheet.serial, sheet.names)
+            found.packs[file_name] = Pack(_stamp(info), _held(_decode(data, dict[str, Sheet])))
         except Foreign:
             found.foreign[file_name] = info.st_size
         except Damaged:
@@ -230,7 +248,8 @@ class Copies:
                 data, _ = self._read(piece)
                 for indexed in _decode(data, list[Indexed]):
                     index[indexed.file_name] = indexed
-                    found.used.update(zip(indexed.names, indexed.used, strict=False))
+                    for sheet in indexed.sheets:
+                        found.used.update(zip(sheet.names, sheet.used, strict=False))
             except (Foreign, FileNotFoundError):
                 continue
             except Damaged:
@@ -258,44 +277,27 @@ class Copies:
             os.close(file)
         return self._seals.open(file_name, data), info
 
-    def _write(self, files: Mapping[str, bytes]) -> dict[str, bytes]:
-        """Write files and return their stamps; many share the waits for the disk."""
+    def _write(self, file_name: str, data: bytes) -> bytes:
+        """Write a file and return its stamp."""
+        unfinished = file_name + _UNFINISHED
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            with ExitStack() as stack:
-                opened = {name: self._begin(name, data, stack) for name, data in files.items()}
-                stamps = {name: _finish(file) for name, file in opened.items()}
-            for name in files:
-                os.rename(
-                    name + _UNFINISHED, name, src_dir_fd=self._folder, dst_dir_fd=self._folder
-                )
+            file = os.open(unfinished, flags, 0o600, dir_fd=self._folder)
+            try:
+                left = memoryview(self._seals.seal(file_name, data))
+                while left:
+                    left = left[os.write(file, left) :]
+                os.fsync(file)
+                stamp = _stamp(os.fstat(file))
+            finally:
+                os.close(file)
+            os.rename(unfinished, file_name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
             os.fsync(self._folder)
         except OSError:
-            self._tidy(files)
+            with suppress(OSError):  # the disk may be full because of it
+                os.unlink(unfinished, dir_fd=self._folder)
             raise
-        return stamps
-
-    def _begin(self, name: str, data: bytes, stack: ExitStack) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        file = os.open(name + _UNFINISHED, flags, 0o600, dir_fd=self._folder)
-        stack.callback(os.close, file)
-        left = memoryview(self._seals.seal(name, data))
-        while left:
-            left = left[os.write(file, left) :]
-        # Nobody reads it soon, so the kernel begins to write it, and waits for nothing. Once the
-        # first of many is waited for, a journal's one entry then does for all: two fifths less.
-        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
-        return file
-
-    def _tidy(self, names: Iterable[str]) -> None:
-        """Free the room that a failed write took: the disk may be full because of it."""
-        for name in names:
-            with suppress(OSError):
-                os.unlink(name + _UNFINISHED, dir_fd=self._folder)
-
-
-def _finish(file: int) -> bytes:
-    os.fsync(file)
-    return _stamp(os.fstat(file))
+        return stamp
 
 
 def _make_folder(path: Path) -> None:
@@ -311,7 +313,11 @@ def _make_folder(path: Path) -> None:
         os.close(above)
 
 
-def _decode(data: bytes, kind: type[T]) -> T:
+def _held(sheets: Mapping[str, Sheet]) -> dict[str, Held]:
+    return {key: Held(sheet.serial, sheet.names) for key, sheet in sheets.items()}
+
+
+def _decode(data: bytes | msgspec.Raw, kind: type[T]) -> T:
     try:
         return msgspec.msgpack.decode(data, type=kind)
     except msgspec.DecodeError:  # sealed by us, but not a thing of this kind

@@ -48,7 +48,7 @@ RETRY_S: Final = 10.0
 GATHER_S: Final = (0.1, 1.0)
 """What is to be written waits until nothing more has come for the first of these times, but no
 longer than the second: a storm of first visits needs the processor itself, and a copy that is
-written with others costs half of one alone."""
+written with others costs a fiftieth of one alone."""
 
 INDEX_S: Final = 600.0
 """How often the times of use are written: for the next start, which can do with old ones."""
@@ -175,10 +175,10 @@ class LastGood:
         """
         noted, copy = self._noted(name)
         if not noted:
-            file_name = self._sheets.catalogue.home.get(name)
-            copy = await self._read(name, file_name)
-            moved_to = self._sheets.catalogue.home.get(name)
-            if copy is None and moved_to != file_name:  # while it was being read
+            place = self._sheets.place_of(name)
+            copy = await self._read(name, place)
+            moved_to = self._sheets.place_of(name)
+            if copy is None and moved_to != place:  # while it was being read
                 copy = await self._read(name, moved_to)
         if copy is None or not self.has(name) or not copy.credential.covers(name):
             return None
@@ -214,19 +214,19 @@ class LastGood:
                 return True, noted.copies.get(name)
         return False, None
 
-    async def _read(self, name: HostName, file_name: str | None) -> Copy | None:
+    async def _read(self, name: HostName, place: tuple[str, str] | None) -> Copy | None:
         copies = self._sheets.copies
-        if file_name is None or copies is None:
+        if place is None or copies is None:
             return None
         deadline = asyncio.get_running_loop().time() + RECALL_S
-        read = partial(_read, file_name, name, copies)
+        read = partial(_read, *place, name, copies)
         try:
             sheet = await self._reader.run(read, deadline=deadline)
             credential = Credential.from_parts(sheet.parts, load_issuer=self._load_issuer)
         except (Damaged, Foreign, FileNotFoundError, ValueError, BadBlob):
             # Another process, if it is that one which writes, may just have moved the name.
-            if self._sheets.writing and self._sheets.catalogue.home.get(name) == file_name:
-                self._sheets.lose(file_name)
+            if self._sheets.writing and self._sheets.place_of(name) == place:
+                self._sheets.lose(place[0])
                 self._changed.set()
             return None
         except (OSError, Late, Full, Closed) as error:
@@ -294,8 +294,8 @@ class LastGood:
             await self._sheets.unlock()
 
 
-def _read(file_name: str, name: str, copies: Copies) -> Sheet:
-    sheet = copies.read(file_name)
-    if name not in sheet.names:  # an older one, put back
+def _read(file_name: str, sheet_id: str, name: str, copies: Copies) -> Sheet:
+    sheet = copies.read(file_name, sheet_id)
+    if name not in sheet.names:  # the process that writes has withdrawn it
         raise Damaged
     return sheet

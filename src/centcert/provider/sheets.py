@@ -1,4 +1,4 @@
-"""The last-good copies on the disk: which sheet takes which names, and what makes room.
+"""The last-good copies on the disk: which sheet takes which names, which pack which sheets.
 
 One process writes, the one that has the folder's lock. What it does is awaited in a thread
 of its own, one step after the other, and the books (``catalogue``) are right at each step:
@@ -10,7 +10,10 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from itertools import islice
+from secrets import token_hex
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+from msgspec.structs import replace
 
 from centcert.provider.catalogue import Catalogue
 from centcert.provider.copies import (
@@ -18,15 +21,16 @@ from centcert.provider.copies import (
     UNREADABLE,
     Copies,
     Found,
-    Held,
     Indexed,
+    IndexedSheet,
+    Pack,
     Sheet,
 )
 from centcert.provider.seal import Damaged, Foreign, Seals
 from centcert.stores.threads import Closed, Full, Late, Threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from centcert.names import HostName
@@ -40,7 +44,7 @@ WRITE_S: Final = 60.0
 """No write takes this long; one that does is told of, and no other begins before its end."""
 
 LOAD_S: Final = 600.0
-"""So long a start waits for its folder: 200,000 sheets without an index, on a slow disk."""
+"""So long a start waits for its folder: 200,000 packs without an index, on a slow disk."""
 
 ELSEWHERE_S: Final = 10.0
 """Another process that writes is told of after this time: a node that changes its store has two
@@ -50,8 +54,12 @@ PIECE_NAMES: Final = 4_096
 """Names in one piece of the index: 2 ms of the event loop's time."""
 
 
-AT_ONCE: Final = 64
-"""Sheets written in one go: each waits for the disk, the folder and the thread once for all."""
+PACK_SHEETS: Final = 64
+"""Sheets of one pack: a file of its own costs a sheet 0.3 ms of the processor, one more in a pack
+2 us; but each that goes has the others written anew."""
+
+PACK_BYTES: Final = 256 * 1024
+"""Credentials of more than this together (``Credential.size``) fill a pack, too."""
 
 
 class Failed(Exception):
@@ -61,7 +69,7 @@ class Failed(Exception):
 class _Addition(NamedTuple):
     """Names to be listed in a sheet, and what they were answered with."""
 
-    file_name: str
+    sheet_id: str
     copy: Copy
     names: Sequence[HostName]
 
@@ -120,11 +128,17 @@ class Sheets:
             self.catalogue.use(name, self._clock.wall())
             self._indexed = False
 
+    def place_of(self, name: HostName) -> tuple[str, str] | None:
+        """Return the pack and the sheet that hold the copy of a name."""
+        sheet_id = self.catalogue.home.get(name)
+        return None if sheet_id is None else (self.catalogue.place[sheet_id], sheet_id)
+
     def lose(self, file_name: str) -> None:
-        """Note that a sheet is of no use; it is removed when the next ones are written."""
+        """Note that a pack is of no use; it is removed when the next one is written."""
         self._faults.tell_damaged(file_name)
-        for name in self.catalogue.names_of(file_name):
-            self.catalogue.forget(name)
+        for names in self.catalogue.living(file_name).values():
+            for name in names:
+                self.catalogue.forget(name)
 
     # --- the folder ----------------------------------------------------------------
 
@@ -184,8 +198,8 @@ class Sheets:
         if found.foreign:
             self._faults.tell(
                 "copies-foreign",
-                f"{self._folder} holds {len(found.foreign)} copies of another store or sealed with"
-                " another key: they are not used; give the old key too, or remove them.",
+                f"{self._folder} holds copies of another store or sealed with another key (files:"
+                f" {len(found.foreign)}): they are not used; give the old key too, or remove them.",
             )
 
     # --- writing -------------------------------------------------------------------
@@ -209,19 +223,20 @@ class Sheets:
         await self._make_room()
 
     def _batches(self, pending: Pending) -> Iterator[list[_Addition]]:
-        """Say what to write in one go.
+        """Say what to write as one pack.
 
         Never a sheet that a name has just left: until that is in the books it would list the name
         once more, and a crash would leave the earlier copy as the later one.
         """
-        batch, moved = list[_Addition](), set[str]()
+        batch, moved, size = list[_Addition](), set[str](), 0
         for addition in self._plan(pending):
-            left = not moved.isdisjoint(self.catalogue.names_of(addition.file_name))
-            if left or len(batch) == AT_ONCE:
+            left = not moved.isdisjoint(self.catalogue.names_of(addition.sheet_id))
+            if left or len(batch) == PACK_SHEETS or size > PACK_BYTES:
                 yield batch
-                batch, moved = [], set()
+                batch, moved, size = [], set(), 0
             batch.append(addition)
             moved.update(addition.names)
+            size += addition.copy.credential.size
         if batch:
             yield batch
 
@@ -235,10 +250,10 @@ class Sheets:
             number = self._last_sheets.get(group, 0)
             added = 0
             while added < len(names):
-                file_name = f"{group}{number:04x}"
-                room = MAX_NAMES_A_SHEET - len(self.catalogue.names_of(file_name))
+                sheet_id = f"{group}{number:04x}"
+                room = MAX_NAMES_A_SHEET - len(self.catalogue.names_of(sheet_id))
                 if room > 0:
-                    yield _Addition(file_name, copy, names[added : added + room])
+                    yield _Addition(sheet_id, copy, names[added : added + room])
                     added += room
                 if added < len(names):
                     number += 1
@@ -246,48 +261,46 @@ class Sheets:
 
     async def _add(self, additions: Sequence[_Addition]) -> None:
         catalogue = self.catalogue
+        file_name = token_hex(16)
+        catalogue.unclean[file_name] = None  # until it is known whether it is there
         listed: dict[str, tuple[int, tuple[str, ...]]] = {}
-        for file_name, _, names in additions:
+        for sheet_id, _, names in additions:
             catalogue.serial += 1
-            catalogue.unclean[file_name] = None  # until it is known which of the two is there
-            every = dict.fromkeys((*catalogue.names_of(file_name), *map(str, names)))
-            listed[file_name] = catalogue.serial, tuple(every)
+            every = dict.fromkeys((*catalogue.names_of(sheet_id), *map(str, names)))
+            listed[sheet_id] = catalogue.serial, tuple(every)
 
-        def write(copies: Copies) -> dict[str, Held]:
+        def write(copies: Copies) -> Pack:
             sheets = {}
-            for file_name, copy, _ in additions:
-                serial, names = listed[file_name]
-                sheets[file_name] = Sheet(serial, copy.version, names, copy.credential.to_parts())
-            return copies.write(sheets)
+            for sheet_id, copy, _ in additions:
+                serial, names = listed[sheet_id]
+                sheets[sheet_id] = Sheet(serial, copy.version, names, copy.credential.to_parts())
+            return copies.write(file_name, sheets)
 
-        written = await self._run(write)
+        pack = await self._run(write)
         now = self._clock.wall()
-        for file_name, copy, names in additions:
+        for sheet_id, copy, names in additions:
             for name in names:
-                catalogue.settle(str(name), file_name)
+                catalogue.settle(str(name), sheet_id)
                 catalogue.use(str(name), now)
-            catalogue.replace(file_name, written[file_name])
             self._faults.forgive("copy-expired", copy.credential.key)
+        catalogue.replace(file_name, pack)
         self._indexed = False
 
     async def _clean(self) -> None:
-        """Remove, or write anew, the sheets that list names which are not at home there.
+        """Remove, or write anew, the packs that hold what has its place elsewhere by now.
 
         Removals first: they need no room.
         """
         catalogue = self.catalogue
-        unclean = [(file_name, catalogue.names_of(file_name)) for file_name in catalogue.unclean]
-        for file_name, names in sorted(unclean, key=lambda item: len(item[1]) > 0):
-            held = None
-            if names:
-                catalogue.serial += 1
-                held = await self._run(partial(_rewrite, file_name, names, catalogue.serial))
-            if held is None and names:
+        unclean = [(file_name, catalogue.living(file_name)) for file_name in catalogue.unclean]
+        for file_name, living in sorted(unclean, key=lambda item: len(item[1]) > 0):
+            pack = await self._run(partial(_rewrite, file_name, living)) if living else None
+            if pack is None and living:
                 self.lose(file_name)
-            if held is None:
+            if pack is None:
                 await self._remove(file_name)
             else:
-                catalogue.replace(file_name, held)
+                catalogue.replace(file_name, pack)
             self._indexed = False
 
     async def _make_room(self) -> None:
@@ -309,7 +322,7 @@ class Sheets:
         self.catalogue.replace(file_name, None)
 
     async def write_index(self) -> None:
-        """Write down what each sheet holds, and when its names were used, for the next start.
+        """Write down what each pack holds, and when its names were used, for the next start.
 
         Raises:
             Failed: the disk failed.
@@ -318,10 +331,15 @@ class Sheets:
             return
         self._indexed = True
         used, number, piece, count = self.catalogue.used, 0, list[Indexed](), 0
-        for file_name, held in tuple(self.catalogue.sheets.items()):
-            times = tuple(used.get(name, 0) for name in held.names)
-            piece.append(Indexed(file_name, held.stamp, held.serial, held.names, times))
-            count += len(times)
+        for file_name, pack in tuple(self.catalogue.packs.items()):
+            sheets = tuple(
+                IndexedSheet(
+                    key, held.serial, held.names, tuple(used.get(n, 0) for n in held.names)
+                )
+                for key, held in pack.sheets.items()
+            )
+            piece.append(Indexed(file_name, pack.stamp, sheets))
+            count += sum(len(sheet.names) for sheet in sheets)
             if count >= PIECE_NAMES:
                 await self._run(partial(_write_piece, number, piece))
                 number, piece, count = number + 1, [], 0
@@ -344,17 +362,19 @@ class Sheets:
             raise Failed from error
 
 
-def _rewrite(file_name: str, names: tuple[str, ...], serial: int, copies: Copies) -> Held | None:
+def _rewrite(file_name: str, names: Mapping[str, tuple[str, ...]], copies: Copies) -> Pack | None:
+    """Write a pack anew with some of its sheets; ``names``: those that each shall list."""
     try:
-        sheet = copies.read(file_name)
+        sheets = copies.read_whole(file_name)
     except (Damaged, Foreign):
         return None
     except OSError as error:
         if error.errno not in UNREADABLE:
             raise
         return None
-    written = copies.write({file_name: Sheet(serial, sheet.version, names, sheet.parts)})
-    return written[file_name]
+    return copies.write(
+        file_name, {key: replace(sheets[key], names=listed) for key, listed in names.items()}
+    )
 
 
 def _write_piece(number: int, piece: Sequence[Indexed], copies: Copies) -> None:

@@ -22,7 +22,7 @@ from centcert.credential import Credential, decode
 from centcert.errors import SettingsError
 from centcert.names import HostName
 from centcert.provider import lastgood, sheets
-from centcert.provider.copies import MAX_NAMES_A_SHEET, Copies, Held, Sheet
+from centcert.provider.copies import MAX_NAMES_A_SHEET, Copies, Pack, Sheet
 from centcert.provider.lastgood import Fault, LastGood
 from centcert.provider.sheets import Sheets
 from centcert.testing import Authority, ManualClock
@@ -71,7 +71,7 @@ class Rig:
     def codes(self) -> list[str]:
         return [fault.code if fault.sentence else f"-{fault.code}" for fault in self.faults]
 
-    def sheets(self) -> list[Path]:
+    def packs(self) -> list[Path]:
         return sorted(path for path in self.folder.iterdir() if "-" not in path.name)
 
 
@@ -86,7 +86,7 @@ async def served(copies: LastGood, name: HostName) -> bytes | None:
 
 
 def refuse_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let starts open every sheet, as after a crash."""
+    """Let starts open every pack, as after a crash."""
 
     async def write_no_index(_self: Sheets) -> None:
         pass
@@ -147,7 +147,7 @@ async def test_it_is_written_without_being_asked_to(rig: Rig):
     async with rig.open() as copies:
         copies.keep(A, "v1", ONE)
         async with asyncio.timeout(20):
-            while not rig.sheets():
+            while not rig.packs():
                 await asyncio.sleep(0.001)
 
 
@@ -159,7 +159,7 @@ async def test_a_new_version_replaces_the_old(rig: Rig):
         copies.keep(A, "v2", OTHER)
         await copies.flush()
         assert await served(copies, A) == OTHER.fingerprint
-        assert len(rig.sheets()) == 1
+        assert len(rig.packs()) == 1
     async with rig.open() as copies:
         assert await served(copies, A) == OTHER.fingerprint
 
@@ -168,10 +168,10 @@ async def test_what_is_kept_already_is_not_written_again(rig: Rig):
     async with rig.open() as copies:
         copies.keep(A, "v1", ONE)
         await copies.flush()
-        (before,) = [path.stat() for path in rig.sheets()]
+        (before,) = [path.stat() for path in rig.packs()]
         copies.keep(A, "v1", ONE)
         await copies.flush()
-        (after,) = [path.stat() for path in rig.sheets()]
+        (after,) = [path.stat() for path in rig.packs()]
         assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
 
@@ -189,13 +189,13 @@ async def test_a_withdrawn_name_is_forgotten_for_good(rig: Rig):
         assert await served(copies, B) == WILDCARD.fingerprint
         copies.forget(B)
         await copies.flush()
-        assert rig.sheets() == []
+        assert rig.packs() == []
     async with rig.open() as copies:
         assert not copies.has(B)
 
 
 @pytest.mark.usefixtures("_index")
-async def test_the_names_of_a_wildcard_share_few_files(rig: Rig):
+async def test_the_names_of_a_wildcard_share_few_sheets(rig: Rig):
     names = [HostName.parse(f"host-{number}.example") for number in range(1000)]
     async with rig.open() as copies:
         for name in names[:600]:
@@ -204,14 +204,14 @@ async def test_the_names_of_a_wildcard_share_few_files(rig: Rig):
         for name in names[600:]:
             copies.keep(name, "v1", WILDCARD)
         await copies.flush()
-        assert len(rig.sheets()) == -(-1000 // MAX_NAMES_A_SHEET)
+        assert len(copies._sheets.catalogue.place) == -(-1000 // MAX_NAMES_A_SHEET)
     async with rig.open() as copies:
         assert all(copies.has(name) for name in names)
         assert await served(copies, names[0]) == await served(copies, names[-1])
         for name in names:
             copies.keep(name, "v2", OTHER_WILDCARD)
         await copies.flush()
-        assert len(rig.sheets()) == -(-1000 // MAX_NAMES_A_SHEET)
+        assert len(copies._sheets.catalogue.place) == -(-1000 // MAX_NAMES_A_SHEET)
         assert await served(copies, names[500]) == OTHER_WILDCARD.fingerprint
     assert rig.faults == []
 
@@ -263,16 +263,16 @@ class SlowRead:
         self._after = after
         self._read = Copies.read
 
-        def read(copies: Copies, file_name: str) -> Sheet:
-            return self.read(copies, file_name)
+        def read(copies: Copies, file_name: str, sheet_id: str) -> Sheet:
+            return self.read(copies, file_name, sheet_id)
 
         monkeypatch.setattr(Copies, "read", read)
 
-    def read(self, copies: Copies, file_name: str) -> Sheet:
-        sheet = self._read(copies, file_name) if self._after else None
+    def read(self, copies: Copies, file_name: str, sheet_id: str) -> Sheet:
+        sheet = self._read(copies, file_name, sheet_id) if self._after else None
         self._begun.set()
         self.go_on.wait()
-        return sheet or self._read(copies, file_name)
+        return sheet or self._read(copies, file_name, sheet_id)
 
     async def until_begun(self) -> None:
         async with asyncio.timeout(20):
@@ -312,17 +312,55 @@ async def test_a_name_that_moves_while_it_is_read_is_served(
         assert rig.faults == []
 
 
-async def test_an_older_sheet_put_back_answers_no_name_it_does_not_list(rig: Rig):
+async def test_a_name_that_another_process_has_withdrawn_is_not_served(rig: Rig):
+    async with rig.open() as first:
+        for name in (A, B, C):
+            first.keep(name, "v1", ONE if name == C else WILDCARD)
+        await first.flush()
+        async with rig.open() as second:
+            for name in (A, C):
+                first.forget(name)
+            await first.flush()
+            assert await second.recall(A) is None, "its sheet is there and lists it no more"
+            assert await second.recall(C) is None, "its sheet is gone from the pack"
+            assert await served(second, B) == WILDCARD.fingerprint
+    assert rig.faults == []
+
+
+async def test_an_older_pack_put_back_does_not_bring_a_withdrawn_name_back(rig: Rig):
     async with rig.open() as copies:
-        copies.keep(A, "v1", WILDCARD)
+        for name in (A, B):
+            copies.keep(name, "v1", WILDCARD)
         await copies.flush()
-        (sheet,) = rig.sheets()
-        old = sheet.read_bytes()
-        copies.keep(B, "v1", WILDCARD)
+        (pack,) = rig.packs()
+        old = pack.read_bytes()
+        copies.forget(A)
         await copies.flush()
-        sheet.write_bytes(old)
-        assert await copies.recall(B) is None
-        assert rig.codes() == ["copy-damaged"]
+        pack.write_bytes(old)
+        assert await copies.recall(A) is None
+        assert await served(copies, B) == WILDCARD.fingerprint
+
+
+async def test_an_older_sheet_put_back_says_nothing_at_a_start(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    refuse_index(monkeypatch)
+    async with rig.open() as copies:
+        for name in (A, B):
+            copies.keep(name, "v1", WILDCARD)
+        await copies.flush()
+        (pack,) = rig.packs()
+        old = pack.read_bytes()
+        copies.forget(A)
+        copies.keep(C, "v1", WILDCARD)
+        await copies.flush()
+        assert not pack.exists()
+    pack.write_bytes(old)
+    async with rig.open() as copies:
+        assert [copies.has(name) for name in (A, B, C)] == [False, True, True]
+        await copies.flush()
+        assert not pack.exists()
+    assert rig.faults == []
 
 
 async def test_a_disk_that_hangs_keeps_no_handshake_waiting(
@@ -354,8 +392,8 @@ async def test_no_key_no_name_and_no_url_is_on_the_disk_in_clear(rig: Rig):
             copies.keep(HostName.parse(one.patterns[0]), "v1", one)
         await copies.flush()
     data = b"".join(path.read_bytes() for path in rig.folder.iterdir())
-    assert len(rig.sheets()) == 2
-    assert len(data) > 2000
+    assert len(rig.packs()) == 1
+    assert len(data) > 3000
     for one in kept:
         for wanted in (*forms(one), one.patterns[0].encode(), b"files/certificates", KEY):
             assert wanted not in data
@@ -397,8 +435,8 @@ async def test_the_same_credential_is_never_sealed_alike(rig: Rig, monkeypatch: 
         async with rig.open() as copies:
             copies.keep(A, "v1", ONE)
             await copies.flush()
-            (sheet,) = rig.sheets()
-            seen.add(sheet.read_bytes()[-64:])
+            (pack,) = rig.packs()
+            seen.add(pack.read_bytes()[-64:])
             copies.forget(A)
     assert len(seen) == 3
 
@@ -414,7 +452,7 @@ async def test_a_copy_of_another_store_is_ignored_and_stays(rig: Rig):
         assert not copies.has(A)
         assert await copies.recall(A) is None
         assert rig.codes() == ["copies-foreign"]
-        assert "2 copies" in str(rig.faults[0].sentence)
+        assert "(files: 1)" in str(rig.faults[0].sentence)
     async with rig.open(url="smb://files/old") as copies:
         assert await served(copies, A) == ONE.fingerprint
 
@@ -449,17 +487,18 @@ async def test_damage_at_a_start_is_told_and_removed(
     refuse_index(monkeypatch)
     async with rig.open() as copies:
         copies.keep(A, "v1", ONE)
+        await copies.flush()
+        (pack,) = rig.packs()
         copies.keep(B, "v1", WILDCARD)
         await copies.flush()
-        file_name = copies._sheets.catalogue.home[A]
-    harm(rig.folder / file_name, damage)
+    harm(pack, damage)
     async with rig.open() as copies:
         assert not copies.has(A)
         assert await served(copies, B) == WILDCARD.fingerprint
         assert rig.codes()[0] == "copy-damaged"
-        assert rig.faults[0].subject == str(rig.folder / file_name)
+        assert rig.faults[0].subject == str(pack)
         if damage != "folder":
-            assert len(rig.sheets()) == 1
+            assert len(rig.packs()) == 1
             copies.keep(A, "v1", ONE)
             await copies.flush()
             assert await served(copies, A) == ONE.fingerprint
@@ -489,17 +528,17 @@ async def test_damage_while_running_is_told_once_and_kept_anew(rig: Rig, damage:
     async with rig.open() as copies:
         copies.keep(A, "v1", ONE)
         await copies.flush()
-        (sheet,) = rig.sheets()
+        (pack,) = rig.packs()
         if damage == "gone":
-            sheet.unlink()
+            pack.unlink()
         else:
-            harm(sheet, damage)
+            harm(pack, damage)
         assert await copies.recall(A) is None
         assert await copies.recall(A) is None
         assert not copies.has(A)
         assert rig.codes() == ["copy-damaged"]
         await copies.flush()
-        assert rig.sheets() == []
+        assert rig.packs() == []
         copies.keep(A, "v1", ONE)
         await copies.flush()
         assert await served(copies, A) == ONE.fingerprint
@@ -529,7 +568,7 @@ async def test_an_old_index_is_believed_in_nothing_that_changed(rig: Rig):
         assert copies.has(C)
 
 
-async def test_the_index_spares_opening_the_sheets(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+async def test_the_index_spares_opening_the_packs(rig: Rig, monkeypatch: pytest.MonkeyPatch):
     names = [HostName.parse(f"host-{number}.example") for number in range(50)]
     monkeypatch.setattr(sheets, "PIECE_NAMES", 10)
     async with rig.open() as copies:
@@ -570,15 +609,15 @@ async def test_of_two_sheets_with_one_name_the_later_is_right(
     async with rig.open() as copies:
         copies.keep(A, "v1", ONE)
         await copies.flush()
-        (sheet,) = rig.sheets()
-        old = sheet.read_bytes()
+        (pack,) = rig.packs()
+        old = pack.read_bytes()
         copies.keep(A, "v2", OTHER)
-    sheet.write_bytes(old)  # a crash before it was removed
+    pack.write_bytes(old)  # a crash before it was removed
     async with rig.open() as copies:
         assert await served(copies, A) == OTHER.fingerprint
         copies.keep(B, "v1", WILDCARD)
         await copies.flush()
-        assert not sheet.exists()
+        assert not pack.exists()
 
 
 # --- bounds and times ---------------------------------------------------------------
@@ -595,7 +634,7 @@ async def test_names_unused_for_longest_make_room(rig: Rig):
             copies.used(names[0])
         kept = {name for name in names if copies.has(name)}
         assert kept == {names[0], *names[11:]}
-        assert len(rig.sheets()) == 10
+        assert len(rig.packs()) == 10
     async with rig.open() as copies:
         assert {name for name in names if copies.has(name)} == kept
 
@@ -605,9 +644,38 @@ async def test_the_disk_is_bounded(rig: Rig):
     async with rig.open(max_bytes=10 * 4096) as copies:
         for name in names:
             copies.keep(name, "v1", credential_of(name))
-        await copies.flush()
+            await copies.flush()
         assert [copies.has(name) for name in names] == [False] * 10 + [True] * 10
-        assert len(rig.sheets()) == 10
+        assert len(rig.packs()) == 10
+
+
+@pytest.mark.usefixtures("_index")
+async def test_a_pack_gives_room_without_being_given_up(rig: Rig):
+    names = [HostName.parse(f"host-{number}.example") for number in range(20)]
+    async with rig.open(max_bytes=4 * 4096) as copies:
+        for name in names:
+            copies.keep(name, "v1", credential_of(name))
+        await copies.flush()
+        kept = [copies.has(name) for name in names]
+        assert kept == sorted(kept), "those used last"
+        assert 0 < sum(kept) < len(names)
+        (pack,) = rig.packs()
+        assert 3 * 4096 < pack.stat().st_size <= 4 * 4096
+    async with rig.open() as copies:
+        assert [copies.has(name) for name in names] == kept
+        assert await served(copies, names[-1]) is not None
+
+
+async def test_a_pack_is_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    names = [HostName.parse(f"host-{number}.example") for number in range(20)]
+    for limit, value in (("PACK_SHEETS", 5), ("PACK_BYTES", 9 * ONE.size // 2)):
+        with monkeypatch.context() as patch:
+            patch.setattr(sheets, limit, value)
+            async with rig.open() as copies:
+                for name in names:
+                    copies.keep(name, limit, credential_of(name))
+                await copies.flush()
+                assert len(rig.packs()) == 4
 
 
 async def test_strangers_go_before_any_name(rig: Rig):
@@ -619,7 +687,7 @@ async def test_strangers_go_before_any_name(rig: Rig):
         copies.keep(C, "v1", WILDCARD)
         await copies.flush()
         assert copies.has(C)
-        assert len(rig.sheets()) == 1
+        assert len(rig.packs()) == 1
 
 
 async def test_the_names_of_the_last_hours_are_listed_newest_first(rig: Rig):
@@ -716,7 +784,7 @@ async def test_strangers_that_made_room_are_told_of_no_more(rig: Rig):
 CALLS = ("open", "write", "fsync", "fstat", "rename")
 
 
-@pytest.mark.parametrize("number", range(1, 4))
+@pytest.mark.parametrize("number", range(1, 5))
 @pytest.mark.parametrize("call", CALLS)
 async def test_a_failure_at_any_call_leaves_the_old_or_the_new(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, call: str, number: int
@@ -746,7 +814,7 @@ async def test_a_failure_at_any_call_leaves_the_old_or_the_new(
         assert seen_by_another.codes() == ["copies-elsewhere"]
         await copies.flush()
         assert rig.codes() == told + [f"-{code}" for code in told]
-        assert len(rig.sheets()) == 2
+        assert len(rig.packs()) == 2
     async with rig.open() as copies:
         assert await served(copies, A) == OTHER.fingerprint
         assert not copies.has(B)
@@ -772,28 +840,23 @@ def fail_at(patch: pytest.MonkeyPatch, call: str, number: int) -> list[int]:
     return failed
 
 
-async def test_copies_written_at_once_wait_for_the_disk_together_and_for_the_folder_once(
+async def test_copies_written_at_once_wait_for_the_disk_once(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ):
     refuse_index(monkeypatch)
-    done, fsync, fadvise = list[str](), os.fsync, os.posix_fadvise
+    done, fsync = list[str](), os.fsync
 
     def note_sync(descriptor: int) -> None:
         done.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
         fsync(descriptor)
 
-    def note_begin(*arguments: int) -> None:
-        done.append("begun")
-        fadvise(*arguments)
-
     async with rig.open() as copies:
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", note_sync)
-            patch.setattr(os, "posix_fadvise", note_begin)
             copies.keep(A, "v1", ONE)
             copies.keep(B, "v1", WILDCARD)
             await copies.flush()
-    assert done == ["begun", "begun", "file", "file", "folder"]
+    assert done == ["file", "folder"]
 
 
 async def test_a_sheet_that_a_name_has_just_left_does_not_list_it_anew(
@@ -820,7 +883,7 @@ async def test_a_storm_is_written_before_it_ends(rig: Rig, monkeypatch: pytest.M
     monkeypatch.setattr(lastgood, "GATHER_S", (3600.0, 0.01))
     async with rig.open() as copies, asyncio.timeout(20):
         version = 0
-        while not rig.sheets():
+        while not rig.packs():
             copies.keep(A, f"v{(version := version + 1)}", ONE)
             await asyncio.sleep(0.001)
 
@@ -842,7 +905,7 @@ async def test_a_failure_after_the_rename_does_not_bring_a_withdrawn_name_back(
         with monkeypatch.context() as patch:
             fail_at(patch, "fsync", 2)  # the folder's
             await copies.flush()
-        assert len(rig.sheets()) == 1, "the test must hit the moment after the rename"
+        assert len(rig.packs()) == 1, "the test must hit the moment after the rename"
         copies.forget(A)
     async with rig.open() as copies:
         assert not copies.has(A)
@@ -861,13 +924,13 @@ async def test_a_full_disk_is_tried_again_by_itself(rig: Rig, monkeypatch: pytes
             assert "No space left" in str(rig.faults[0].sentence)
             assert await served(copies, A) == ONE.fingerprint
         async with asyncio.timeout(20):
-            while not rig.sheets():
+            while not rig.packs():
                 await asyncio.sleep(0.001)
         await copies.flush()
         assert rig.codes() == ["copies-unwritten", "-copies-unwritten"]
 
 
-async def test_a_worn_out_sheet_does_not_keep_the_others_from_being_written(
+async def test_a_worn_out_pack_does_not_keep_the_others_from_being_written(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ):
     def fail(_copies: Copies, _file_name: str) -> None:
@@ -878,13 +941,13 @@ async def test_a_worn_out_sheet_does_not_keep_the_others_from_being_written(
             copies.keep(name, "v1", WILDCARD)
         await copies.flush()
         with monkeypatch.context() as patch:
-            patch.setattr(Copies, "read", fail)
+            patch.setattr(Copies, "read_whole", fail)
             copies.forget(A)
             await copies.flush()
         assert not copies.has(B)
         copies.keep(C, "v1", WILDCARD)
         await copies.flush()
-        assert len(rig.sheets()) == 1
+        assert len(rig.packs()) == 1
         assert rig.codes() == ["copy-damaged"]
 
 
@@ -901,7 +964,7 @@ async def test_a_folder_that_cannot_be_made_is_told_and_tried_again(rig: Rig):
         rig.folder.chmod(0o700)
         await copies.flush()
         assert rig.codes() == ["copies-unwritten", "-copies-unwritten"]
-        assert len(rig.sheets()) == 1
+        assert len(rig.packs()) == 1
 
 
 async def test_a_failed_write_does_not_undo_what_came_after_it(
@@ -909,7 +972,7 @@ async def test_a_failed_write_does_not_undo_what_came_after_it(
 ):
     async with rig.open() as copies:
 
-        def forget_and_fail(_copies: Copies, _files: Mapping[str, Sheet]) -> dict[str, Held]:
+        def forget_and_fail(_copies: Copies, _name: str, _sheets: Mapping[str, Sheet]) -> Pack:
             loop.call_soon_threadsafe(copies.forget, A)
             raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -977,12 +1040,12 @@ async def test_a_name_lost_while_its_sheet_is_written_does_not_come_back(
     async with rig.open() as copies:
         copies.keep(A, "v1", WILDCARD)
         await copies.flush()
-        file_name = copies._sheets.catalogue.home[A]
+        (pack,) = rig.packs()
 
-        def write_and_lose(it: Copies, files: Mapping[str, Sheet]) -> dict[str, Held]:
+        def write_and_lose(it: Copies, name: str, sheets: Mapping[str, Sheet]) -> Pack:
             if not rig.faults:
-                loop.call_soon_threadsafe(copies._sheets.lose, file_name)
-            return write(it, files)
+                loop.call_soon_threadsafe(copies._sheets.lose, pack.name)
+            return write(it, name, sheets)
 
         loop = asyncio.get_running_loop()
         with monkeypatch.context() as patch:
@@ -1010,7 +1073,7 @@ async def test_one_process_writes_and_another_takes_over(rig: Rig, monkeypatch: 
         assert await served(second, A) == ONE.fingerprint
         second.keep(B, "v1", WILDCARD)
         await second.flush()
-        assert len(rig.sheets()) == 1
+        assert len(rig.packs()) == 1
         first.keep(C, "v1", WILDCARD)
         await first.__aexit__(None, None, None)
         await second.flush()
@@ -1035,7 +1098,7 @@ async def test_a_node_that_changes_its_store_is_no_other_process(
         async with asyncio.timeout(20):
             while not second._sheets.writing or second._behind:
                 await asyncio.sleep(0.001)
-        assert len(rig.sheets()) == 2, "it takes over without being asked to"
+        assert len(rig.packs()) == 2, "it takes over without being asked to"
         assert [second.has(name) for name in (A, B)] == [True, True]
     assert rig.faults == []
 
