@@ -34,7 +34,7 @@ from centcert.provider.lastgood import Fault
 from centcert.stores.events import Weakness, WeaknessGone
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Callable, Container
 
     from centcert.credential import Credential
     from centcert.errors import BadBlob, CentcertError
@@ -175,25 +175,26 @@ class Findings:
             case _:
                 pass
 
-    def check(self, credential: Credential, now: float, *, hides_wildcard: bool) -> None:
+    def check(self, credential: Credential, now: float, hides_wildcard: Callable[[], bool]) -> None:
         """Find or clear what the dates of a credential in use tell.
 
         Args:
             credential: what a name is answered with.
             now: seconds since the epoch.
-            hides_wildcard: whether the store holds the wildcard's file too.
+            hides_wildcard: says whether the store holds the wildcard's file too.
         """
         key = credential.key
         left_s = credential.not_after - now
         code = "expired" if left_s <= 0 else "expiring" if left_s < EXPIRING_S else None
+        hides = code is not None and hides_wildcard()
         for other in _OF_DATES:
-            if other != code and not (other == "hides-wildcard" and code and hides_wildcard):
+            if other != code and not (other == "hides-wildcard" and hides):
                 self.clear(other, key)
         if code is None:
             return
         when = "has expired" if left_s <= 0 else f"expires in {left_s / _DAY_S:.1f} days"
         self.find(code, key, f"{key}: its certificate {when}: put a new one in its place.", now)
-        if hides_wildcard:
+        if hides:
             sentence = f"{key}: it hides the wildcard's file: remove it if that is to be served."
             self.find("hides-wildcard", key, sentence, now)
 

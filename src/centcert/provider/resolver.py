@@ -181,10 +181,12 @@ class Resolver:
         return error
 
     def _check_dates(self, name: HostName, credential: Credential) -> None:
-        # Not its candidates: to spell them takes long, and a listing confirms every name.
-        mark = WILDCARD_MARK + "."
-        hides_wildcard = not credential.key.startswith(mark) and any(
-            key.startswith(mark) and self._loader.index.may_hold_spelling(key)
-            for key in ascii_keys(name)
-        )
-        self._findings.check(credential, self._clock.wall(), hides_wildcard=hides_wildcard)
+        def hides_wildcard() -> bool:
+            # Not its candidates: to spell them takes long, and a listing confirms every name.
+            mark = WILDCARD_MARK + "."
+            return not credential.key.startswith(mark) and any(
+                key.startswith(mark) and self._loader.index.may_hold_spelling(key)
+                for key in ascii_keys(name)
+            )
+
+        self._findings.check(credential, self._clock.wall(), hides_wildcard)
