@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from centcert.stores.base import StoredFile
 
 SLOTS_A_KEY: Final = 1.5
-"""Table slots of 8 bytes for each key: 12 bytes a key, and under two probes for an absent one."""
+"""Table slots of 8 bytes for each key: 12 bytes a key, and five probes for an absent one."""
 
 SLICE: Final = 500
 """Fingerprints entered before the event loop gets its turn: a quarter of a millisecond."""
@@ -60,12 +60,12 @@ class Fingerprints:
         self._table = table
 
     def __contains__(self, fingerprint: int) -> bool:
-        table = self._table
-        slot = fingerprint % len(table)
-        while table[slot]:
-            if table[slot] == fingerprint:
+        table, size = self._table, len(self._table)
+        slot = fingerprint % size
+        while held := table[slot]:
+            if held == fingerprint:
                 return True
-            slot = (slot + 1) % len(table)
+            slot = (slot + 1) % size
         return False
 
 
