@@ -25,7 +25,7 @@ SERVERS = (
     peers.CENTCERT,
 )
 RATES = (250, 500)
-"""New names a second; at the second, Centcert has the one core to itself hardly any more."""
+"""New names a second; with the second of these, a core is as good as full."""
 BEHIND_S = 2.0
 """Centcert writes its copies once nothing more has come for a tenth of a second."""
 NOTE = (

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from centcert.frontend.connection import ClientConnection
 from centcert.frontend.events import BackendFailed, Closed, HandshakeDone
 from tests.front_end.conftest import echo
 from tests.visitor import NAME, TLS_1_2, Cut, Visitor, reset
@@ -485,6 +486,51 @@ async def test_a_client_that_asks_for_renegotiation_without_end(serve: Serve, ba
         with pytest.raises(ConnectionError):
             await send_again_and_again(visitor, sealer, hello[5:])
         visitor.leave()
+
+
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+async def test_a_client_that_is_choked_before_its_backend_is_reached_lets_it_wait(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+):
+    """Guards: there was no backend yet that could wait, and later it filled the memory."""
+    choked, sent = asyncio.Event(), Progress()
+    pause_writing = ClientConnection.pause_writing
+
+    def note_choked(connection: ClientConnection) -> None:
+        choked.set()
+        pause_writing(connection)
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        del reader
+        with contextlib.suppress(ConnectionError):
+            while sent.total < ENDLESS and writer.get_extra_info("peername") != filling:
+                writer.write(CHUNK)
+                await writer.drain()
+                sent.total += len(CHUNK)
+        writer.close()
+
+    monkeypatch.setattr(ClientConnection, "pause_writing", note_choked)
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as listener,
+        # The queue is full now: who comes next is let in when his SYN is sent again.
+        socket.create_connection(listener.getsockname()) as filler,
+    ):
+        filling = filler.getsockname()
+        async with serve("{}:{}".format(*listener.getsockname())) as running:
+            visitor = await Visitor.connect(running.address, highest=TLS_1_2, receive_buffer=4096)
+            hello = visitor.hello()
+            await visitor.send_raw(hello)
+            await visitor.handshake()
+            sealer = Sealer(visitor.tls)
+            asking = asyncio.ensure_future(send_again_and_again(visitor, sealer, hello[5:]))
+            await choked.wait()
+            asking.cancel()
+            async with await asyncio.start_server(handler, sock=listener):
+                while sent.total == 0:
+                    await asyncio.sleep(0.01)
+                assert await sent.stalled() < HELD_ON_THE_WAY
+                visitor.leave()
+                await running.heard.first(Closed)
 
 
 async def send_again_and_again(visitor: Visitor, sealer: Sealer, message: bytes) -> None:

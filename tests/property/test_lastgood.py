@@ -149,6 +149,7 @@ class Machine(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(copies_module, "MAX_NAMES_A_SHEET", 3)
         self.patch.setattr("centcert.provider.sheets.MAX_NAMES_A_SHEET", 3)
+        self.patch.setattr("centcert.provider.sheets.PACK_SHEETS", 2)
         self.patch.setattr(Copies, "_write", self.write(Copies._write))
         self.patch.setattr(LastGood, "_write_behind", idle)
         self.open()
@@ -233,6 +234,9 @@ class Machine(RuleBasedStateMachine):
         assert listed == Counter(catalogue.home.keys())
         held = {sheet for pack in catalogue.packs.values() for sheet in pack.sheets}
         assert set(catalogue.place) == held
+        for file_name, pack in catalogue.packs.items():
+            listed_there = {sheet: one.names for sheet, one in pack.sheets.items()}
+            assert file_name in catalogue.unclean or catalogue.living(file_name) == listed_there
 
     def teardown(self) -> None:
         self.failing = False

@@ -40,7 +40,7 @@ SKEW_S: Final = 60.0
 """Kerberos stops at 300 s; certificates issued just now fail long before."""
 
 COPIES_BYTES: Final = 64 * 1024**2
-"""Free space for last-good copies: 4 KB each, so some 16,000 of them."""
+"""Free space for last-good copies: 1 to 4 KB each, so 16,000 of them or more."""
 
 
 class Check(msgspec.Struct, frozen=True):

@@ -295,6 +295,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._end_after(self._front_end.limits.idle_s)
         if self._handshake.site.proxy_protocol:
             backend.write(self._proxy_header())
+        if self._transport.is_choked:  # by what TLS itself has answered
+            backend.pause_reading()
         self._transport.resume_reading()
         early, self._early = self._early, b""
         self._pass_on(early)

@@ -186,7 +186,7 @@ class Stream(asyncio.Transport):
         self._reading = True
         self._read_all = False  # the other end has said all
         self._out: bytes | bytearray = b""
-        self._choked = False  # whether the protocol is told to write no more
+        self._choked = False
         self._ends_writing = False
         self._closing = False
         self._gone = False
@@ -223,6 +223,11 @@ class Stream(asyncio.Transport):
             return
         self._reading = True
         self._want(self._interest | _IN)
+
+    @property
+    def is_choked(self) -> bool:
+        """Whether the protocol is to write no more for now."""
+        return self._choked
 
     def get_write_buffer_size(self) -> int:
         """Return how many bytes the system has not taken yet."""

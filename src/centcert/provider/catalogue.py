@@ -60,6 +60,15 @@ class Catalogue:
         names = () if file_name is None else self.packs[file_name].sheets[sheet_id].names
         return tuple(name for name in names if self.home.get(name) == sheet_id)
 
+    def lives(self, file_name: str) -> bool:
+        """Say whether a pack holds anything that has its place there."""
+        pack = self.packs.get(file_name)
+        return pack is not None and any(
+            self.place.get(sheet_id) == file_name and self.home.get(name) == sheet_id
+            for sheet_id, held in pack.sheets.items()
+            for name in held.names
+        )
+
     def living(self, file_name: str) -> dict[str, tuple[str, ...]]:
         """Return the sheets that have their place in a pack and the names at home in them."""
         pack = self.packs.get(file_name)

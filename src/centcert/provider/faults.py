@@ -17,7 +17,7 @@ class Fault:
     Attributes:
         code: ``copies-unwritten``, ``copies-unread``, ``copies-foreign``,
             ``copies-elsewhere`` and ``copies-dropped`` last until they are over;
-            ``copy-damaged`` and ``copy-expired`` are told once for each copy.
+            ``copy-damaged`` is told once for each file, ``copy-expired`` for each copy.
         subject: the folder, the damaged file, or the store's key of the expired one.
         sentence: what is wrong and what to do; ``None``: it is over.
     """

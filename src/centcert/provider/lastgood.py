@@ -48,7 +48,7 @@ RETRY_S: Final = 10.0
 GATHER_S: Final = (0.1, 1.0)
 """What is to be written waits until nothing more has come for the first of these times, but no
 longer than the second: a storm of first visits needs the processor itself, and a copy that is
-written with others costs a fiftieth of one alone."""
+written with others costs a fifteenth of one alone."""
 
 INDEX_S: Final = 600.0
 """How often the times of use are written: for the next start, which can do with old ones."""
@@ -223,17 +223,23 @@ class LastGood:
         try:
             sheet = await self._reader.run(read, deadline=deadline)
             credential = Credential.from_parts(sheet.parts, load_issuer=self._load_issuer)
-        except (Damaged, Foreign, FileNotFoundError, ValueError, BadBlob):
-            # Another process, if it is that one which writes, may just have moved the name.
-            if self._sheets.writing and self._sheets.place_of(name) == place:
-                self._sheets.lose(place[0])
-                self._changed.set()
+        except (Damaged, Foreign, FileNotFoundError):
+            self._lose(name, place)
+            return None
+        except (ValueError, BadBlob):  # of this sheet alone
+            self._lose(name, place, sheet_id=place[1])
             return None
         except (OSError, Late, Full, Closed) as error:
             self._faults.tell_failed("copies-unread", "read", error)
             return None
         self._faults.over("copies-unread")
         return Copy(sheet.version, credential)
+
+    def _lose(self, name: HostName, place: tuple[str, str], *, sheet_id: str | None = None) -> None:
+        # Another process, if it is that one which writes, may just have moved the name.
+        if self._sheets.writing and self._sheets.place_of(name) == place:
+            self._sheets.lose(place[0], sheet_id)
+            self._changed.set()
 
     # --- writing -----------------------------------------------------------------
 

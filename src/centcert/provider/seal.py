@@ -60,10 +60,10 @@ class Seals:
         self._by_mark = {seal.mark: seal for seal in reversed(seals)}
 
     def group(self, key: str, version: str) -> str:
-        """Return what the file names of one version of one store's key begin with, in hex.
+        """Return what the ids of the sheets of one version of one store's key begin with, in hex.
 
         It tells nobody without the sealing key which it is, and differs between sealing
-        keys: what an old one sealed is not found under the new one's names.
+        keys: what an old one sealed is not taken for what the new one would.
         """
         return self._first.group(key, version)
 

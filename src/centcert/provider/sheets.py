@@ -8,6 +8,7 @@ any of them may fail, and what was not done is done the next time.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from secrets import token_hex
@@ -15,6 +16,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
+from centcert.credential import Credential
+from centcert.errors import BadBlob
+from centcert.names import HostName
 from centcert.provider.catalogue import Catalogue
 from centcert.provider.copies import (
     MAX_NAMES_A_SHEET,
@@ -26,6 +30,7 @@ from centcert.provider.copies import (
     Pack,
     Sheet,
 )
+from centcert.provider.pending import Copy
 from centcert.provider.seal import Damaged, Foreign, Seals
 from centcert.stores.threads import Closed, Full, Late, Threads
 
@@ -33,10 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from centcert.names import HostName
     from centcert.provider.clock import Clock
     from centcert.provider.faults import Faults
-    from centcert.provider.pending import Copy, Pending
+    from centcert.provider.pending import Pending
 
 T = TypeVar("T")
 
@@ -51,12 +55,12 @@ ELSEWHERE_S: Final = 10.0
 providers for a moment, of which the first writes until it has closed."""
 
 PIECE_NAMES: Final = 4_096
-"""Names in one piece of the index: 2 ms of the event loop's time."""
+"""Names in one piece of the index, or a pack's more: 2 ms of the event loop's time."""
 
 
-PACK_SHEETS: Final = 64
-"""Sheets of one pack: a file of its own costs a sheet 0.3 ms of the processor, one more in a pack
-2 us; but each that goes has the others written anew."""
+PACK_SHEETS: Final = 16
+"""Sheets of one pack: a file of its own costs a sheet 0.3 ms of the processor, a sixteenth of one
+20 us. Of more there would be little gain, and each sheet that goes has the others written anew."""
 
 PACK_BYTES: Final = 256 * 1024
 """Credentials of more than this together (``Credential.size``) fill a pack, too."""
@@ -113,6 +117,7 @@ class Sheets:
         self._loaded = False
         self._locked_out_at: float | None = None
         self._last_sheets: dict[str, int] = {}  # of groups with more than one
+        self._withdrawn_from = set[str]()  # packs
         self._indexed = True
         self._thread = Threads("centcert copies writer", most=1)
 
@@ -133,11 +138,15 @@ class Sheets:
         sheet_id = self.catalogue.home.get(name)
         return None if sheet_id is None else (self.catalogue.place[sheet_id], sheet_id)
 
-    def lose(self, file_name: str) -> None:
-        """Note that a pack is of no use; it is removed when the next one is written."""
+    def lose(self, file_name: str, sheet_id: str | None = None) -> None:
+        """Note that a pack, or a sheet of it, is of no use; it goes when the next is written."""
         self._faults.tell_damaged(file_name)
-        for names in self.catalogue.living(file_name).values():
-            for name in names:
+        self._forget(file_name, sheet_id)
+
+    def _forget(self, file_name: str, sheet_id: str | None = None) -> None:
+        living = self.catalogue.living(file_name)
+        for key in living if sheet_id is None else living.keys() & {sheet_id}:
+            for name in living[key]:
                 self.catalogue.forget(name)
 
     # --- the folder ----------------------------------------------------------------
@@ -190,6 +199,8 @@ class Sheets:
             return found, Catalogue.arrange(found)
 
         found, self.catalogue = await self._call(load, LOAD_S)
+        # Above those of packs that could not be read now and may be another time.
+        self.catalogue.serial = max(self.catalogue.serial, int(self._clock.wall() * 1e6))
         self._indexed = False
         for file_name in found.damaged:
             self._faults.tell_damaged(file_name)
@@ -211,16 +222,18 @@ class Sheets:
             Failed: the disk failed.
         """
         for name in tuple(pending.withdrawn):
+            if (place := self.place_of(name)) is not None:
+                self._withdrawn_from.add(place[0])
             self.catalogue.forget(name)
             del pending.withdrawn[name]
-        await self._clean()
+        await self._clean(pending)
         for additions in self._batches(pending):
             await self._add(additions)
             for addition in additions:
                 for name in addition.names:
                     del pending.copies[name]
-        await self._clean()
-        await self._make_room()
+        await self._clean(pending)
+        await self._make_room(pending)
 
     def _batches(self, pending: Pending) -> Iterator[list[_Addition]]:
         """Say what to write as one pack.
@@ -230,10 +243,14 @@ class Sheets:
         """
         batch, moved, size = list[_Addition](), set[str](), 0
         for addition in self._plan(pending):
+            grows = addition.sheet_id in self.catalogue.place
             left = not moved.isdisjoint(self.catalogue.names_of(addition.sheet_id))
-            if left or len(batch) == PACK_SHEETS or size > PACK_BYTES:
+            if batch and (grows or left or len(batch) == PACK_SHEETS or size > PACK_BYTES):
                 yield batch
                 batch, moved, size = [], set(), 0
+            if grows:
+                yield [addition]
+                continue
             batch.append(addition)
             moved.update(addition.names)
             size += addition.copy.credential.size
@@ -261,8 +278,8 @@ class Sheets:
 
     async def _add(self, additions: Sequence[_Addition]) -> None:
         catalogue = self.catalogue
-        file_name = token_hex(16)
-        catalogue.unclean[file_name] = None  # until it is known whether it is there
+        file_name = self._file_for(additions)
+        catalogue.unclean[file_name] = None  # until it is known whether it is there, and which
         listed: dict[str, tuple[int, tuple[str, ...]]] = {}
         for sheet_id, _, names in additions:
             catalogue.serial += 1
@@ -278,6 +295,7 @@ class Sheets:
 
         pack = await self._run(write)
         now = self._clock.wall()
+        # The names first: a pack whose names are not at home there is no clean one.
         for sheet_id, copy, names in additions:
             for name in names:
                 catalogue.settle(str(name), sheet_id)
@@ -286,40 +304,79 @@ class Sheets:
         catalogue.replace(file_name, pack)
         self._indexed = False
 
-    async def _clean(self) -> None:
+    def _file_for(self, additions: Sequence[_Addition]) -> str:
+        """Name the file to write: a sheet that grows stays where it is, once it is alone there."""
+        catalogue = self.catalogue
+        file_name = catalogue.place.get(additions[0].sheet_id)
+        if file_name is not None and len(catalogue.packs[file_name].sheets) == 1:
+            return file_name
+        return token_hex(16)
+
+    async def _clean(self, pending: Pending) -> None:
         """Remove, or write anew, the packs that hold what has its place elsewhere by now.
 
         Removals first: they need no room.
         """
         catalogue = self.catalogue
-        unclean = [(file_name, catalogue.living(file_name)) for file_name in catalogue.unclean]
-        for file_name, living in sorted(unclean, key=lambda item: len(item[1]) > 0):
-            pack = await self._run(partial(_rewrite, file_name, living)) if living else None
-            if pack is None and living:
-                self.lose(file_name)
+        for file_name in tuple(catalogue.unclean):
+            if not catalogue.lives(file_name):
+                await self._remove(file_name)
+        for file_name in tuple(catalogue.unclean):
+            living = catalogue.living(file_name)
+            try:
+                pack = await self._run(partial(_rewrite, file_name, living)) if living else None
+            except Failed:
+                if file_name not in self._withdrawn_from:
+                    raise
+                await self._take_out(file_name, living, pending)
+                continue
             if pack is None:
+                if living:
+                    self.lose(file_name)
                 await self._remove(file_name)
             else:
                 catalogue.replace(file_name, pack)
+                self._withdrawn_from.discard(file_name)
             self._indexed = False
 
-    async def _make_room(self) -> None:
+    async def _take_out(
+        self, file_name: str, living: Mapping[str, tuple[str, ...]], pending: Pending
+    ) -> None:
+        """Remove a pack that cannot be written without what must go; let the rest wait in memory.
+
+        A disk may be full, and what was withdrawn must not be there after a crash.
+        """
+        sheets = await self._run(partial(_read_whole, file_name)) or {}
+        for sheet_id in living.keys() & sheets.keys():
+            sheet = sheets[sheet_id]
+            with suppress(ValueError, BadBlob):
+                copy = Copy(sheet.version, Credential.from_parts(sheet.parts))
+                for name in living[sheet_id]:
+                    pending.copies.setdefault(HostName(name), copy)
+        self._forget(file_name)
+        await self._remove(file_name)
+
+    async def _make_room(self, pending: Pending) -> None:
         """Let strangers go first, where bytes are short, then the names unused for longest."""
         catalogue = self.catalogue
         while catalogue.foreign and catalogue.size > self._max_bytes:
             await self._remove(next(iter(catalogue.foreign)))
         if not catalogue.foreign:
             self._faults.over("copies-foreign")
-        while catalogue.home and (
-            catalogue.size > self._max_bytes or len(catalogue.home) > self._max_names
+        while (count := len(catalogue.home)) and (
+            catalogue.size > self._max_bytes or count > self._max_names
         ):
-            for name in tuple(islice(catalogue.used, len(catalogue.home) // 100 + 1)):
+            too_many = count - self._max_names
+            too_large = count * (catalogue.size - self._max_bytes) // catalogue.size
+            for name in tuple(islice(catalogue.used, max(too_many, too_large, count // 100 + 1))):
                 catalogue.forget(name)
-            await self._clean()
+            await self._clean(pending)
 
     async def _remove(self, file_name: str) -> None:
         await self._run(lambda copies: copies.remove(file_name))
         self.catalogue.replace(file_name, None)
+        self._withdrawn_from.discard(file_name)
+        self._indexed = False
 
     async def write_index(self) -> None:
         """Write down what each pack holds, and when its names were used, for the next start.
@@ -363,18 +420,28 @@ class Sheets:
 
 
 def _rewrite(file_name: str, names: Mapping[str, tuple[str, ...]], copies: Copies) -> Pack | None:
-    """Write a pack anew with some of its sheets; ``names``: those that each shall list."""
+    """Write a pack anew with some of its sheets; ``names``: those that each shall list.
+
+    Returns:
+        ``None``: it cannot be read, or is another one.
+    """
+    sheets = _read_whole(file_name, copies)
+    if sheets is None or not names.keys() <= sheets.keys():
+        return None
+    return copies.write(
+        file_name, {key: replace(sheets[key], names=listed) for key, listed in names.items()}
+    )
+
+
+def _read_whole(file_name: str, copies: Copies) -> dict[str, Sheet] | None:
     try:
-        sheets = copies.read_whole(file_name)
+        return copies.read_whole(file_name)
     except (Damaged, Foreign):
         return None
     except OSError as error:
         if error.errno not in UNREADABLE:
             raise
         return None
-    return copies.write(
-        file_name, {key: replace(sheets[key], names=listed) for key, listed in names.items()}
-    )
 
 
 def _write_piece(number: int, piece: Sequence[Indexed], copies: Copies) -> None:
