@@ -374,7 +374,7 @@ async def test_a_wildcards_sheet_that_grows_stays_where_it_is(rig: Rig):
         async with rig.open() as second:
             first.keep(D, "v1", ONE)
             first.keep(B, "v1", WILDCARD)
-            first.keep(C, "v1", OTHER)
+            first.keep(C, "v2", OTHER)
             await first.flush()
             assert pack in rig.packs()
             assert len(rig.packs()) == 3, "and it stays alone"
