@@ -739,7 +739,8 @@ async def test_strangers_go_before_any_name(rig: Rig):
     async with rig.open(url="smb://files/old") as copies:
         for name in (A, B):
             copies.keep(name, "v1", credential_of(name))
-        await copies.flush()
+            await copies.flush()
+        assert len(rig.packs()) == 2
     async with rig.open(max_bytes=4096) as copies:
         copies.keep(C, "v1", WILDCARD)
         await copies.flush()
