@@ -191,8 +191,8 @@ class Stream(asyncio.Transport):
         self._closing = False
         self._gone = False
         protocol.connection_made(self)
-        if self._reading and not self._closing:
-            self._want(_IN)
+        if not self._closing:
+            self._want(_IN if self._reading else 0)
 
     # --- the protocol's calls --------------------------------------------------
 

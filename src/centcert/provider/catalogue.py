@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     from centcert.provider.copies import Found, Pack
 
 
@@ -59,6 +61,15 @@ class Catalogue:
         file_name = self.place.get(sheet_id)
         names = () if file_name is None else self.packs[file_name].sheets[sheet_id].names
         return tuple(name for name in names if self.home.get(name) == sheet_id)
+
+    def still_listing(self, names: AbstractSet[str]) -> list[str]:
+        """Return the packs whose files still list any of ``names``, which are at home nowhere."""
+        return [
+            file_name
+            for file_name in self.unclean
+            if (pack := self.packs.get(file_name)) is not None
+            and not all(names.isdisjoint(held.names) for held in pack.sheets.values())
+        ]
 
     def lives(self, file_name: str) -> bool:
         """Say whether a pack holds anything that has its place there."""

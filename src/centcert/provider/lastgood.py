@@ -153,8 +153,13 @@ class LastGood:
 
     def forget(self, name: HostName) -> None:
         """Keep nothing for ``name``: the store has withdrawn it. That is never lost."""
-        if self.has(name):
-            on_disk = name in self._sheets.catalogue.home or name in self._settling
+        catalogue = self._sheets.catalogue
+        on_disk = (
+            name in catalogue.home
+            or name in self._settling
+            or bool(catalogue.still_listing({name}))
+        )
+        if on_disk or name in self._pending:
             self._pending.withdraw(name, on_disk=on_disk)
             self._changed.set()
 
@@ -177,9 +182,11 @@ class LastGood:
         if not noted:
             place = self._sheets.place_of(name)
             copy = await self._read(name, place)
-            moved_to = self._sheets.place_of(name)
-            if copy is None and moved_to != place:  # while it was being read
-                copy = await self._read(name, moved_to)
+            if copy is None:  # it may have moved while it was being read
+                noted, copy = self._noted(name)
+                moved_to = self._sheets.place_of(name)
+                if not noted and moved_to != place:
+                    copy = await self._read(name, moved_to)
         if copy is None or not self.has(name) or not copy.credential.covers(name):
             return None
         if copy.credential.not_after < self._clock.wall():

@@ -117,7 +117,7 @@ class Sheets:
         self._loaded = False
         self._locked_out_at: float | None = None
         self._last_sheets: dict[str, int] = {}  # of groups with more than one
-        self._withdrawn_from = set[str]()  # packs
+        self._withdrawn_from = set[str]()  # packs whose files list what must not come back
         self._indexed = True
         self._thread = Threads("centcert copies writer", most=1)
 
@@ -221,11 +221,10 @@ class Sheets:
         Raises:
             Failed: the disk failed.
         """
-        for name in tuple(pending.withdrawn):
-            if (place := self.place_of(name)) is not None:
-                self._withdrawn_from.add(place[0])
+        for name in pending.withdrawn:
             self.catalogue.forget(name)
-            del pending.withdrawn[name]
+        self._withdrawn_from.update(self.catalogue.still_listing(pending.withdrawn.keys()))
+        pending.withdrawn.clear()
         await self._clean(pending)
         for additions in self._batches(pending):
             await self._add(additions)
@@ -248,7 +247,7 @@ class Sheets:
             if batch and (grows or left or len(batch) == PACK_SHEETS or size > PACK_BYTES):
                 yield batch
                 batch, moved, size = [], set(), 0
-            if grows:
+            if grows:  # alone: what shares its pack would be written anew each time
                 yield [addition]
                 continue
             batch.append(addition)
@@ -278,8 +277,8 @@ class Sheets:
 
     async def _add(self, additions: Sequence[_Addition]) -> None:
         catalogue = self.catalogue
-        file_name = self._file_for(additions)
-        catalogue.unclean[file_name] = None  # until it is known whether it is there, and which
+        file_name = token_hex(16)
+        catalogue.unclean[file_name] = None  # until it is known whether it is there
         listed: dict[str, tuple[int, tuple[str, ...]]] = {}
         for sheet_id, _, names in additions:
             catalogue.serial += 1
@@ -304,24 +303,19 @@ class Sheets:
         catalogue.replace(file_name, pack)
         self._indexed = False
 
-    def _file_for(self, additions: Sequence[_Addition]) -> str:
-        """Name the file to write: a sheet that grows stays where it is, once it is alone there."""
-        catalogue = self.catalogue
-        file_name = catalogue.place.get(additions[0].sheet_id)
-        if file_name is not None and len(catalogue.packs[file_name].sheets) == 1:
-            return file_name
-        return token_hex(16)
-
     async def _clean(self, pending: Pending) -> None:
         """Remove, or write anew, the packs that hold what has its place elsewhere by now.
 
-        Removals first: they need no room.
+        Removals first: they need no room. Then what was withdrawn: it must not wait for others.
         """
         catalogue = self.catalogue
         for file_name in tuple(catalogue.unclean):
             if not catalogue.lives(file_name):
                 await self._remove(file_name)
-        for file_name in tuple(catalogue.unclean):
+        withdrawn_first = sorted(
+            catalogue.unclean, key=lambda name: name not in self._withdrawn_from
+        )
+        for file_name in withdrawn_first:
             living = catalogue.living(file_name)
             try:
                 pack = await self._run(partial(_rewrite, file_name, living)) if living else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import select
 import socket
 import weakref
 from typing import TYPE_CHECKING, cast
@@ -117,6 +118,33 @@ async def test_what_does_not_fit_is_sent_later_and_the_writer_waits(
     theirs.send(b"and back")
     await protocol.until(lambda: protocol.data == b"and back")
     assert not protocol.lost
+
+
+async def test_one_that_pauses_as_it_is_made_waits_for_nothing(
+    poller: Poller, ends: tuple[socket.socket, socket.socket]
+):
+    """Guards: what a dial had waited for was told for ever, to nobody: a whole core's work."""
+
+    class Pausing(Noting):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            self.stream.pause_reading()
+
+    class Dialled:
+        def ready(self, mask: int) -> None:
+            raise AssertionError(mask)
+
+        def failed(self, error: Exception) -> None:
+            raise error
+
+    ours, theirs = ends
+    poller.want(ours.fileno(), Dialled(), select.EPOLLOUT, 0)
+    protocol = Pausing(stays=True)
+    stream = Stream(poller, ours, protocol, interest=select.EPOLLOUT)
+    assert poller._epoll.poll(0) == []
+    theirs.send(b"data")
+    stream.resume_reading()
+    await protocol.until(lambda: protocol.data == b"data")
 
 
 async def test_what_is_written_as_all_else_has_left_is_sent_too(

@@ -366,44 +366,28 @@ async def test_a_sheet_that_does_not_load_costs_no_other(rig: Rig, monkeypatch: 
         assert [copies.has(name) for name in (A, B)] == [False, True]
 
 
-async def test_a_wildcards_sheet_that_grows_stays_where_it_is(rig: Rig):
-    async with rig.open() as first:
-        first.keep(A, "v1", WILDCARD)
-        await first.flush()
-        (pack,) = rig.packs()
-        async with rig.open() as second:
-            first.keep(D, "v1", ONE)
-            first.keep(B, "v1", WILDCARD)
-            first.keep(C, "v2", OTHER)
-            await first.flush()
-            assert pack in rig.packs()
-            assert len(rig.packs()) == 3, "and it stays alone"
-            assert await served(second, A) == WILDCARD.fingerprint
-    async with rig.open() as copies:
-        assert await served(copies, B) == WILDCARD.fingerprint
-
-
-async def test_an_older_sheet_put_back_says_nothing_at_a_start(
+async def test_a_sheet_that_grows_has_no_other_written_anew(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ):
-    refuse_index(monkeypatch)
+    names = [HostName.parse(f"host-{number}.example") for number in range(3)]
+    write, written = Copies.write, list[int]()
+
+    def count(copies: Copies, file_name: str, sheets: Mapping[str, Sheet]) -> Pack:
+        written.append(len(sheets))
+        return write(copies, file_name, sheets)
+
     async with rig.open() as copies:
-        for name in (A, B):
+        copies.keep(A, "v1", WILDCARD)
+        copies.keep(B, "v1", ONE)
+        await copies.flush()
+        monkeypatch.setattr(Copies, "write", count)
+        for number, name in enumerate(names):
             copies.keep(name, "v1", WILDCARD)
-        copies.keep(D, "v1", ONE)
-        await copies.flush()
-        (pack,) = rig.packs()
-        old = pack.read_bytes()
-        copies.forget(A)
-        copies.keep(C, "v1", WILDCARD)
-        await copies.flush()
-        assert len(rig.packs()) == 2
-    pack.write_bytes(old)
+            copies.keep(HostName.parse(f"other-{number}.example"), f"w{number}", OTHER)
+            await copies.flush()
+        assert written == [1, 1, 1, 1, 1, 1, 1], "and B's once, when the wildcard's left its pack"
     async with rig.open() as copies:
-        assert [copies.has(name) for name in (A, B, C, D)] == [False, True, True, True]
-        await copies.flush()
-        assert pack.read_bytes() != old
-    assert rig.faults == []
+        assert [copies.has(name) for name in (A, B, *names)] == [True] * 5
 
 
 async def test_a_disk_that_hangs_keeps_no_handshake_waiting(
@@ -859,6 +843,64 @@ async def test_a_full_disk_keeps_what_a_newer_copy_is_to_replace(
         async with Rig(rig.folder).open() as other:
             assert await served(other, A) == ONE.fingerprint
             assert await served(other, B) == WILDCARD.fingerprint
+
+
+async def test_a_withdrawal_does_not_wait_for_what_else_cannot_be_written(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    async with rig.open() as copies:
+        for pair in ((A, B), (C, D)):
+            for name in pair:
+                copies.keep(name, "v1", credential_of(name))
+            await copies.flush()
+        copies.keep(A, "v2", ONE)
+        with monkeypatch.context() as patch:
+            fail_at(patch, "write", 2)  # of the pack that A has left
+            await copies.flush()
+            copies.forget(C)
+            await copies.flush()
+        async with Rig(rig.folder).open() as other:  # as after a crash
+            assert [other.has(name) for name in (A, B, C)] == [True, True, False]
+        assert await served(copies, D) == WILDCARD.fingerprint
+
+
+@pytest.mark.parametrize("left", ["for a newer one", "to make room"])
+async def test_a_name_is_withdrawn_from_the_pack_that_it_could_not_leave(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, left: str
+):
+    async with rig.open(max_names=2) as copies:
+        for name in (A, B):
+            copies.keep(name, "v1", credential_of(name))
+        await copies.flush()
+        copies.keep(A if left == "for a newer one" else C, "v2", ONE)
+        with monkeypatch.context() as patch:
+            fail_at(patch, "write", 2)  # of the pack that A is to leave
+            await copies.flush()
+            copies.forget(A)
+            await copies.flush()
+        async with Rig(rig.folder).open() as other:  # as after a crash
+            assert not other.has(A)
+        assert await served(copies, B) == WILDCARD.fingerprint
+
+
+async def test_a_name_that_has_to_wait_in_memory_while_it_is_read_is_served(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    async with rig.open() as copies:
+        for name in (A, B):
+            copies.keep(name, "v1", credential_of(name))
+        await copies.flush()
+        slow = SlowRead(monkeypatch, after=False)
+        recall = asyncio.ensure_future(copies.recall(B))
+        await slow.until_begun()
+        copies.forget(A)
+        with monkeypatch.context() as patch:
+            fail_at(patch, "write", 1)
+            await copies.flush()
+        slow.go_on.set()
+        copy = await recall
+        assert copy is not None
+        assert copy.credential.fingerprint == WILDCARD.fingerprint
 
 
 async def test_what_was_never_on_the_disk_leaves_no_withdrawal_behind(
