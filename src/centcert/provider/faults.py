@@ -57,7 +57,7 @@ class Faults:
         path = self._folder / file_name
         sentence = (
             f"{path} is damaged, missing or another file renamed: it is removed; what it held is"
-            " kept anew when it is served again."
+            " kept anew when it is looked up again."
         )
         self._listener(Fault("copy-damaged", str(path), sentence))
 

@@ -255,7 +255,7 @@ class LastGood:
             self._faults.tell(
                 "copies-dropped",
                 f"{self._folder} cannot take the copies of what is served as fast as they come:"
-                " some are not kept until they are served again.",
+                " some are not kept until they are looked up again.",
             )
 
     async def _write_behind(self) -> None:

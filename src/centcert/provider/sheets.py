@@ -8,7 +8,6 @@ any of them may fail, and what was not done is done the next time.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from functools import partial
 from itertools import islice
 from secrets import token_hex
@@ -57,10 +56,9 @@ providers for a moment, of which the first writes until it has closed."""
 PIECE_NAMES: Final = 4_096
 """Names in one piece of the index, or a pack's more: 2 ms of the event loop's time."""
 
-
 PACK_SHEETS: Final = 16
-"""Sheets of one pack: a file of its own costs a sheet 0.3 ms of the processor, a sixteenth of one
-20 us. Of more there would be little gain, and each sheet that goes has the others written anew."""
+"""Sheets of one pack. A sheet in a file of its own costs 0.3 ms of the processor, one of sixteen
+20 us: more would bring little, and each sheet that goes has the others written anew."""
 
 PACK_BYTES: Final = 256 * 1024
 """Credentials of more than this together (``Credential.size``) fill a pack, too."""
@@ -340,13 +338,19 @@ class Sheets:
 
         A disk may be full, and what was withdrawn must not be there after a crash.
         """
-        sheets = await self._run(partial(_read_whole, file_name)) or {}
+        sheets = await self._run(partial(_read_whole, file_name))
+        if sheets is None:
+            self.lose(file_name)
+            sheets = {}
         for sheet_id in living.keys() & sheets.keys():
             sheet = sheets[sheet_id]
-            with suppress(ValueError, BadBlob):
+            try:
                 copy = Copy(sheet.version, Credential.from_parts(sheet.parts))
-                for name in living[sheet_id]:
-                    pending.copies.setdefault(HostName(name), copy)
+            except (ValueError, BadBlob):
+                self.lose(file_name, sheet_id)
+                continue
+            for name in living[sheet_id]:
+                pending.copies.setdefault(HostName(name), copy)
         self._forget(file_name)
         await self._remove(file_name)
 

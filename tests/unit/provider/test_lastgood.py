@@ -87,6 +87,13 @@ async def served(copies: LastGood, name: HostName) -> bytes | None:
     return None if copy is None else copy.credential.fingerprint
 
 
+async def keep_together(copies: LastGood, *names: HostName) -> None:
+    """Let each name have a certificate of its own, all in one pack."""
+    for name in names:
+        copies.keep(name, "v1", credential_of(name))
+    await copies.flush()
+
+
 def refuse_index(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let starts open every pack, as after a crash."""
 
@@ -813,9 +820,7 @@ async def test_a_full_disk_does_not_keep_what_was_withdrawn(
 ):
     """Guards: what shares its pack could not be written anew, and a crash brought it back."""
     async with rig.open() as copies:
-        for name in (A, B):
-            copies.keep(name, "v1", credential_of(name))
-        await copies.flush()
+        await keep_together(copies, A, B)
         copies.forget(A)
         with monkeypatch.context() as patch:
             fail_at(patch, "write", 1)
@@ -829,13 +834,28 @@ async def test_a_full_disk_does_not_keep_what_was_withdrawn(
             assert await served(other, B) == WILDCARD.fingerprint
 
 
+async def test_what_does_not_load_as_its_pack_must_go_is_told(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(parts: Parts) -> Credential:
+        raise ValueError(parts.key)
+
+    async with rig.open() as copies:
+        await keep_together(copies, A, B)
+        copies.forget(A)
+        with monkeypatch.context() as patch:
+            patch.setattr(Credential, "from_parts", refuse)
+            fail_at(patch, "write", 1)
+            await copies.flush()
+        assert not copies.has(B)
+        assert "copy-damaged" in rig.codes()
+
+
 async def test_a_full_disk_keeps_what_a_newer_copy_is_to_replace(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ):
     async with rig.open() as copies:
-        for name in (A, B):
-            copies.keep(name, "v1", credential_of(name))
-        await copies.flush()
+        await keep_together(copies, A, B)
         copies.keep(A, "v2", ONE)
         with monkeypatch.context() as patch:
             fail_at(patch, "write", 2)  # of the pack that A has left
@@ -849,10 +869,8 @@ async def test_a_withdrawal_does_not_wait_for_what_else_cannot_be_written(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ):
     async with rig.open() as copies:
-        for pair in ((A, B), (C, D)):
-            for name in pair:
-                copies.keep(name, "v1", credential_of(name))
-            await copies.flush()
+        await keep_together(copies, A, B)
+        await keep_together(copies, C, D)
         copies.keep(A, "v2", ONE)
         with monkeypatch.context() as patch:
             fail_at(patch, "write", 2)  # of the pack that A has left
@@ -869,9 +887,7 @@ async def test_a_name_is_withdrawn_from_the_pack_that_it_could_not_leave(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, left: str
 ):
     async with rig.open(max_names=2) as copies:
-        for name in (A, B):
-            copies.keep(name, "v1", credential_of(name))
-        await copies.flush()
+        await keep_together(copies, A, B)
         copies.keep(A if left == "for a newer one" else C, "v2", ONE)
         with monkeypatch.context() as patch:
             fail_at(patch, "write", 2)  # of the pack that A is to leave
@@ -887,9 +903,7 @@ async def test_a_name_that_has_to_wait_in_memory_while_it_is_read_is_served(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ):
     async with rig.open() as copies:
-        for name in (A, B):
-            copies.keep(name, "v1", credential_of(name))
-        await copies.flush()
+        await keep_together(copies, A, B)
         slow = SlowRead(monkeypatch, after=False)
         recall = asyncio.ensure_future(copies.recall(B))
         await slow.until_begun()
